@@ -1,0 +1,91 @@
+#include "memory/memory.h"
+
+#include "base/log.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+struct memory *memory_create(uint64_t size, struct error *e)
+{
+	struct memory *m = alloc_zeroed(1, sizeof *m);
+	m->size = size & ~PAGE_OFFSET_MASK;
+	m->low_size = m->size < MEMORY_LOW_MAX ? m->size : MEMORY_LOW_MAX;
+	void *p = mmap(NULL, m->size, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (p == MAP_FAILED) {
+		free(m);
+		error_set(e, STATUS_ENGINE,
+			"The host gives no %llu MiB of address space for the guest's memory (%s); choose a smaller --memory.",
+			(unsigned long long)(size >> 20), strerror(errno));
+		return NULL;
+	}
+	madvise(p, m->size, MADV_HUGEPAGE);	/* a wish: fewer host TLB misses */
+	m->ram = p;
+	m->version = alloc_zeroed(m->size >> PAGE_SHIFT, sizeof *m->version);
+	m->code = alloc_zeroed(m->size >> PAGE_SHIFT, sizeof *m->code);
+	return m;
+}
+
+void memory_destroy(struct memory *m)
+{
+	if (!m)
+		return;
+	munmap(m->ram, m->size);
+	free(m->version);
+	free(m->code);
+	free(m);
+}
+
+/* Length of the run from pa that stays in one page, at most n. */
+static uint64_t chunk(uint64_t pa, uint64_t n)
+{
+	uint64_t left = PAGE_SIZE - (pa & PAGE_OFFSET_MASK);
+	return n < left ? n : left;
+}
+
+bool memory_read(struct memory *m, uint64_t pa, void *to, uint64_t n)
+{
+	for (uint8_t *out = to; n;) {
+		uint64_t part = chunk(pa, n);
+		const uint8_t *host = memory_host(m, pa);
+		if (!host)
+			return false;
+		memcpy(out, host, part);
+		out += part;
+		pa += part;
+		n -= part;
+	}
+	return true;
+}
+
+bool memory_write(struct memory *m, uint64_t pa, const void *from, uint64_t n)
+{
+	for (const uint8_t *in = from; n;) {
+		uint64_t part = chunk(pa, n);
+		uint8_t *host = memory_host(m, pa);
+		if (!host)
+			return false;
+		memcpy(host, in, part);
+		memory_wrote(m, host);
+		in += part;
+		pa += part;
+		n -= part;
+	}
+	return true;
+}
+
+bool memory_fill(struct memory *m, uint64_t pa, uint8_t value, uint64_t n)
+{
+	while (n) {
+		uint64_t part = chunk(pa, n);
+		uint8_t *host = memory_host(m, pa);
+		if (!host)
+			return false;
+		memset(host, value, part);
+		memory_wrote(m, host);
+		pa += part;
+		n -= part;
+	}
+	return true;
+}

@@ -1,0 +1,102 @@
+/* Guest-physical memory: RAM, and what the processors must know of each page.
+ *
+ * RAM is one anonymous mapping. It shows in guest-physical space at 0 up to
+ * low_size (less the legacy hole A0000h-BFFFFh), and, when there is more than
+ * fits below the PCI hole, from 4 GiB up. Everything else is the bus's.
+ *
+ * Pages that hold decoded code carry a mark. A write to a marked page that
+ * does not come from a processor's fast path (DMA, loaders) or that does (slow
+ * path) raises the page's version; a decoded block remembers the version it
+ * was made from and is stale when they differ. That is all the protocol for
+ * self- and cross-modifying code: no processor ever touches another's blocks. */
+#ifndef NESTOR_MEMORY_MEMORY_H
+#define NESTOR_MEMORY_MEMORY_H
+
+#include "base/bits.h"
+#include "base/error.h"
+
+#include <stdatomic.h>
+
+#define PAGE_SHIFT 12
+#define PAGE_SIZE (1ull << PAGE_SHIFT)
+#define PAGE_OFFSET_MASK (PAGE_SIZE - 1)
+
+#define MEMORY_LEGACY_HOLE 0xa0000ull
+#define MEMORY_LEGACY_HOLE_END 0xc0000ull
+#define MEMORY_LOW_MAX 0xc0000000ull	/* RAM below 4 GiB ends here at most */
+#define MEMORY_HIGH_BASE 0x100000000ull
+
+struct memory {
+	uint8_t *ram;
+	uint64_t size;			/* bytes of RAM in all */
+	uint64_t low_size;		/* of which below 4 GiB, from 0 */
+	_Atomic uint32_t *version;	/* per RAM page */
+	_Atomic uint8_t *code;		/* per RAM page: some processor decoded code here */
+};
+
+struct memory *memory_create(uint64_t size, struct error *e);
+void memory_destroy(struct memory *m);
+
+/* Offset into ram of a guest-physical address, or -1 when it is no RAM. */
+static inline int64_t memory_offset(const struct memory *m, uint64_t pa)
+{
+	if (pa < m->low_size)
+		return pa - MEMORY_LEGACY_HOLE < MEMORY_LEGACY_HOLE_END - MEMORY_LEGACY_HOLE ?
+			-1 : (int64_t)pa;
+	if (pa - MEMORY_HIGH_BASE < m->size - m->low_size)
+		return (int64_t)(pa - MEMORY_HIGH_BASE + m->low_size);
+	return -1;
+}
+
+/* Host address of the byte at pa, valid to the end of its 4 KiB page; NULL
+ * when it is no RAM. */
+static inline uint8_t *memory_host(const struct memory *m, uint64_t pa)
+{
+	int64_t at = memory_offset(m, pa);
+	return at < 0 ? NULL : m->ram + at;
+}
+
+static inline uint64_t memory_page_index(const struct memory *m, const void *host)
+{
+	return (uint64_t)((const uint8_t *)host - m->ram) >> PAGE_SHIFT;
+}
+
+/* Tell decoded blocks that this host page's bytes changed. Call it after the
+ * store. */
+static inline void memory_wrote(struct memory *m, const void *host)
+{
+	uint64_t page = memory_page_index(m, host);
+	if (atomic_load_explicit(&m->code[page], memory_order_relaxed))
+		atomic_fetch_add_explicit(&m->version[page], 1, memory_order_release);
+}
+
+/* Checked copies between guest RAM and ours: false, with nothing more done
+ * than the part before the fault, when some byte is no RAM. Writes tell
+ * decoded code. Any thread. */
+bool memory_read(struct memory *m, uint64_t pa, void *to, uint64_t n);
+bool memory_write(struct memory *m, uint64_t pa, const void *from, uint64_t n);
+bool memory_fill(struct memory *m, uint64_t pa, uint8_t value, uint64_t n);
+
+/* A naturally aligned 1, 2, 4 or 8 byte access is exactly one host access;
+ * never a memcpy that may tear. */
+static inline uint64_t host_load(const void *p, unsigned size)
+{
+	switch (size) {
+	case 1: return *(const volatile uint8_t *)p;
+	case 2: return *(const volatile uint16_t *)p;
+	case 4: return *(const volatile uint32_t *)p;
+	default: return *(const volatile uint64_t *)p;
+	}
+}
+
+static inline void host_store(void *p, uint64_t v, unsigned size)
+{
+	switch (size) {
+	case 1: *(volatile uint8_t *)p = (uint8_t)v; break;
+	case 2: *(volatile uint16_t *)p = (uint16_t)v; break;
+	case 4: *(volatile uint32_t *)p = (uint32_t)v; break;
+	default: *(volatile uint64_t *)p = v; break;
+	}
+}
+
+#endif
