@@ -1,0 +1,51 @@
+/* What `nestor run` was asked for. No behaviour: the command line fills it,
+ * the board, the engines' choice and the VM read it. Strings point into argv. */
+#ifndef NESTOR_VM_CONFIG_H
+#define NESTOR_VM_CONFIG_H
+
+#include "base/bits.h"
+#include "engine/engine.h"
+
+enum {
+	VM_MAX_INITRDS = 32,
+	VM_MAX_DISKS = 16,
+};
+
+#define VM_MEMORY_MIN (2 * MIB)
+#define VM_MEMORY_MAX (512 * GIB)
+#define VM_MEMORY_DEFAULT (512 * MIB)
+
+enum vm_engine { VM_ENGINE_AUTO, VM_ENGINE_SOFT, VM_ENGINE_KVM };
+
+enum console_kind { CONSOLE_STDIO, CONSOLE_FILE, CONSOLE_UNIX, CONSOLE_NONE };
+
+struct console_config {
+	enum console_kind kind;
+	const char *path;	/* file and unix */
+};
+
+struct vm_disk {
+	const char *path;
+	size_t path_length;	/* the path ends where ",readonly" begins */
+	bool readonly;
+};
+
+struct vm_config {
+	uint64_t memory;
+	unsigned processors;
+	enum vm_engine engine;
+	bool expose_virtualization_extensions;
+	const char *kernel;
+	const char *initrd[VM_MAX_INITRDS];
+	unsigned initrds;
+	const char *append;
+	struct vm_disk disk[VM_MAX_DISKS];
+	unsigned disks;
+	struct console_config serial;
+	const char *engine_options;
+	const char *trace;
+	bool report;
+	bool reboot;
+};
+
+#endif
