@@ -1,6 +1,7 @@
 #include "run_options.h"
 
 #include "base/log.h"
+#include "vm/engine_select.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -308,18 +309,6 @@ unsigned edit_distance(const char *a, const char *b)
 	return row[m % ROWS][n];
 }
 
-bool list_has_word(const char *list, const char *word)
-{
-	size_t n = strlen(word);
-	while (list && *list) {
-		size_t part = strcspn(list, ",");
-		if (part == n && !strncmp(list, word, n))
-			return true;
-		list += part + (list[part] == ',');
-	}
-	return false;
-}
-
 /* `name` without its dashes. */
 static int unknown_option(const char *name, struct error *e)
 {
@@ -402,7 +391,7 @@ int run_options_parse(int argc, char *const argv[], struct vm_config *config, st
 	if (!config->kernel)
 		return error_set(e, STATUS_USAGE,
 			"nestor run needs something to boot; add --kernel FILE (a Linux bzImage, or an ELF file for PVH or multiboot).");
-	if (config->processors > 1 && list_has_word(config->engine_options, "icount"))
+	if (config->processors > 1 && engine_option_given(config->engine_options, "icount"))
 		return error_set(e, STATUS_USAGE,
 			"--engine-options icount counts the instructions of one processor and the VM has %u; leave --processors out or icount.",
 			config->processors);

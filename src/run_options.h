@@ -14,9 +14,6 @@ int run_options_parse(int argc, char *const argv[], struct vm_config *config, st
 /* What `nestor run --help` prints. */
 void run_options_help(FILE *out);
 
-/* Whether a comma-separated list holds this word. */
-bool list_has_word(const char *list, const char *word);
-
 /* How many single-letter insertions, deletions, replacements and swaps of
  * neighbours turn one word into the other. */
 unsigned edit_distance(const char *a, const char *b);

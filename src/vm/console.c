@@ -5,12 +5,13 @@
  * queue and writes them. Start reading at console_create, then reader_run and
  * writer_run.
  *
- * Invariants: queue, used, leaving, closing and client belong to c->lock, which
- * is never held across a system call that may block nor across a call into
- * the VM. The descriptors of stdio are shared with whoever started us, so they
- * are never made non-blocking; the writer may therefore be stuck in write(),
- * and the one way out of that is pthread_cancel, which is enabled nowhere
- * else. */
+ * Invariants: first, end, out, client and leaving belong to c->lock, which is
+ * never held across a system call that may block nor across a call into the
+ * VM. The descriptors of stdio are shared with whoever started us, so they are
+ * never made non-blocking; the writer may therefore be stuck in write(), and
+ * the one way out of that is pthread_cancel, which is enabled nowhere else.
+ * The reader never waits for the guest without looking at the terminal:
+ * Ctrl-A X works whatever the guest does. */
 #include "vm/console.h"
 
 #include "base/log.h"
@@ -24,37 +25,45 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <termios.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
 	QUEUE_SIZE = 64 << 10,
-	INPUT_SIZE = 256,
+	INPUT_SIZE = 256,	/* read at once */
+	PENDING_SIZE = 4096,	/* read and not yet taken by the guest */
 	ESCAPE = 1,		/* Ctrl-A */
 	RETRY_MS = 5,		/* the guest's FIFO was full */
 	BACKGROUND_MS = 500,	/* how often to look whether we are in front again */
 	SOCKET_BACKLOG = 4,
+	MS_PER_SECOND = 1000,
+	NS_PER_MS = 1000000,
 };
 
 struct console {
 	struct console_config config;
 	struct console_events events;
-	int in, out;		/* -1: none; a socket's client is both */
+	int in;			/* the reader's; -1: none; a socket's client */
+	int out;		/* -1: nobody takes output now */
+	unsigned client;	/* counts the socket's clients */
 	int listener;
-	int wake_reader;	/* eventfd: look at the flags */
-	int wake_writer;	/* eventfd: likewise, inside its poll */
+	int wake_reader;	/* eventfds: leaving was set */
+	int wake_writer;
 	bool terminal;		/* stdin is a terminal: raw mode and Ctrl-A */
 	bool escape;		/* the reader saw Ctrl-A */
-	bool started, leaving, closing;
-	bool lost_said;
+	bool started;
+	bool leaving;
 	pthread_mutex_t lock;
 	pthread_cond_t room, work;
-	uint8_t *queue;		/* a ring */
-	size_t first, used;
+	uint8_t *queue;		/* byte n of the output is at n % QUEUE_SIZE */
+	uint64_t first, end;	/* the bytes not yet written */
+	uint8_t pending[PENDING_SIZE];
+	size_t pendings;
 	pthread_t reader, writer;
 };
 
 /* The terminal as we found it; one per process, read by signal handlers. */
-static struct termios found;
+static struct termios found, made_raw;
 static volatile bool raw;
 
 void console_restore_terminal(void)
@@ -72,13 +81,16 @@ static bool in_foreground(void)
 
 void console_resume_terminal(struct console *c)
 {
-	struct termios t;
-	if (!c->terminal || raw || !in_foreground() || tcgetattr(STDIN_FILENO, &t))
+	if (!c->terminal || !in_foreground())
 		return;
-	found = t;
-	cfmakeraw(&t);
-	raw = true;
-	tcsetattr(STDIN_FILENO, TCSANOW, &t);
+	if (!raw) {
+		if (tcgetattr(STDIN_FILENO, &found))
+			return;
+		made_raw = found;
+		cfmakeraw(&made_raw);
+		raw = true;
+	}
+	tcsetattr(STDIN_FILENO, TCSANOW, &made_raw);
 }
 
 static void wake(int event)
@@ -88,34 +100,33 @@ static void wake(int event)
 	(void)done;	/* only fails when it is awake already */
 }
 
-static void drain_event(int event)
-{
-	uint64_t count;
-	ssize_t done = read(event, &count, sizeof count);
-	(void)done;
-}
-
 /* The queue. */
 
-static bool has_reader(const struct console *c)
+static uint64_t queued(const struct console *c)
 {
-	return c->config.kind != CONSOLE_UNIX || c->out >= 0;
+	return c->end - c->first;
+}
+
+/* A socket's next client may still come; everything else only goes away. */
+static bool output_gone(const struct console *c)
+{
+	return c->out < 0 && c->config.kind != CONSOLE_UNIX;
 }
 
 void console_write(struct console *c, const uint8_t *bytes, size_t n)
 {
 	pthread_mutex_lock(&c->lock);
-	while (n && c->config.kind != CONSOLE_NONE) {
-		while (c->used == QUEUE_SIZE && has_reader(c) && !c->leaving)
+	while (n && !output_gone(c)) {
+		while (queued(c) == QUEUE_SIZE && c->out >= 0 && !c->leaving)
 			pthread_cond_wait(&c->room, &c->lock);
-		if (c->used == QUEUE_SIZE) {
-			if (has_reader(c))
+		if (queued(c) == QUEUE_SIZE) {
+			if (c->leaving)
 				break;
-			/* Nobody has connected: keep the newest. */
-			c->first = (c->first + 1) % QUEUE_SIZE;
-			c->used--;
+			if (c->out >= 0)
+				continue;
+			c->first++;	/* nobody is connected: keep the newest */
 		}
-		c->queue[(c->first + c->used++) % QUEUE_SIZE] = *bytes++;
+		c->queue[c->end++ % QUEUE_SIZE] = *bytes++;
 		n--;
 	}
 	pthread_cond_signal(&c->work);
@@ -133,51 +144,59 @@ void console_leave(struct console *c)
 	wake(c->wake_reader);
 }
 
-/* Lock held: nobody takes output any more. */
+bool console_drain(struct console *c, unsigned ms)
+{
+	struct timespec until;
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += (long)(ms % MS_PER_SECOND * NS_PER_MS);
+	until.tv_sec += ms / MS_PER_SECOND + until.tv_nsec / (long)NS_PER_SECOND;
+	until.tv_nsec %= (long)NS_PER_SECOND;
+	pthread_mutex_lock(&c->lock);
+	int late = 0;
+	while (queued(c) && c->out >= 0 && !c->leaving && !late)
+		late = pthread_cond_timedwait(&c->room, &c->lock, &until);
+	bool done = !queued(c) || c->out < 0 || c->leaving;
+	pthread_mutex_unlock(&c->lock);
+	return done;
+}
+
+/* Lock held: nobody takes output any more. A socket keeps what is queued for
+ * the next client; the reader sees this one's hang-up and closes it. */
 static void output_lost(struct console *c, int reason)
 {
-	if (c->config.kind == CONSOLE_UNIX) {
-		/* The reader sees the hang-up and closes; keep what is queued
-		 * for the next who connects. */
-		c->out = -1;
-	} else {
-		c->out = -1;
-		c->used = 0;
-		if (!c->lost_said)
-			log_line("The guest's console output cannot be written any more (%s); the VM goes on without it.",
-				 strerror(reason));
-		c->lost_said = true;
+	c->out = -1;
+	if (output_gone(c)) {
+		c->first = c->end;
+		log_line("The guest's console output cannot be written any more (%s); the VM goes on without it.",
+			 strerror(reason));
 	}
 	pthread_cond_broadcast(&c->room);
 }
 
-/* Writes part of bytes, waiting as long as it takes. -1 with errno, 0 when
- * woken. Lock not held. */
+/* Writes part of bytes, waiting as long as it takes. -1 with errno; 0: nothing
+ * yet, look at the flags. Lock not held. */
 static ssize_t write_some(struct console *c, int fd, const uint8_t *bytes, size_t n)
 {
-	struct pollfd p[2] = {
+	bool socket = c->config.kind == CONSOLE_UNIX;
+	struct pollfd p[] = {
 		{ .fd = fd, .events = POLLOUT },
 		{ .fd = c->wake_writer, .events = POLLIN },
 	};
-	if (c->config.kind == CONSOLE_UNIX) {
-		ssize_t done = send(fd, bytes, n, MSG_NOSIGNAL | MSG_DONTWAIT);
-		if (done >= 0 || (errno != EAGAIN && errno != EINTR))
-			return done;
-	}
-	if (poll(p, 2, -1) < 0)
-		return errno == EINTR ? 0 : -1;
-	if (p[1].revents) {
-		drain_event(c->wake_writer);
+	ssize_t done;
+	int reason;
+	if (poll(p, ARRAY_SIZE(p), -1) < 0 || p[1].revents)
 		return 0;
+	if (socket) {
+		done = send(fd, bytes, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+		reason = errno;
+	} else {
+		pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
+		done = write(fd, bytes, n);
+		reason = errno;
+		pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
 	}
-	if (c->config.kind == CONSOLE_UNIX)
-		return 0;
-	pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
-	ssize_t done = write(fd, bytes, n);
-	int saved = errno;
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
-	errno = saved;
-	return done < 0 && (errno == EINTR || errno == EAGAIN) ? 0 : done;
+	errno = reason;
+	return done < 0 && (reason == EINTR || reason == EAGAIN) ? 0 : done;
 }
 
 static void *writer_run(void *arg)
@@ -186,33 +205,28 @@ static void *writer_run(void *arg)
 	uint8_t chunk[512];	/* small, so that POLLOUT nearly always covers it */
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
 	pthread_mutex_lock(&c->lock);
-	for (;;) {
-		if (c->leaving || (c->closing && (!c->used || c->out < 0)))
-			break;
-		if (!c->used || c->out < 0) {
-			if (c->config.kind != CONSOLE_UNIX && c->out < 0) {
-				c->used = 0;
-				pthread_cond_broadcast(&c->room);
-			}
+	while (!c->leaving) {
+		if (!queued(c) || c->out < 0) {
 			pthread_cond_wait(&c->work, &c->lock);
 			continue;
 		}
-		size_t n = c->used < sizeof chunk ? c->used : sizeof chunk;
-		for (size_t i = 0; i < n; i++)
-			chunk[i] = c->queue[(c->first + i) % QUEUE_SIZE];
+		uint64_t from = c->first;
+		unsigned client = c->client;
 		int fd = c->out;
+		size_t n = queued(c) < sizeof chunk ? queued(c) : sizeof chunk;
+		for (size_t i = 0; i < n; i++)
+			chunk[i] = c->queue[(from + i) % QUEUE_SIZE];
 		pthread_mutex_unlock(&c->lock);
 		ssize_t done = write_some(c, fd, chunk, n);
 		int reason = errno;
 		pthread_mutex_lock(&c->lock);
 		if (done < 0) {
-			if (c->out == fd)
+			if (c->client == client)
 				output_lost(c, reason);
-		} else if (done) {
-			/* Only a socket without client drops from the front,
-			 * and it had one until now. */
-			c->first = (c->first + (size_t)done) % QUEUE_SIZE;
-			c->used -= (size_t)done;
+		} else if (from + (uint64_t)done > c->first) {
+			/* first may have moved on: a client that left while
+			 * the guest wrote. */
+			c->first = from + (uint64_t)done;
 			pthread_cond_broadcast(&c->room);
 		}
 	}
@@ -222,117 +236,117 @@ static void *writer_run(void *arg)
 
 /* The reader. */
 
-static bool reader_stopped(struct console *c)
+static bool is_leaving(struct console *c)
 {
 	pthread_mutex_lock(&c->lock);
-	bool stopped = c->closing || c->leaving;
+	bool leaving = c->leaving;
 	pthread_mutex_unlock(&c->lock);
-	return stopped;
+	return leaving;
 }
 
-/* Sleeps ms, less when the console ends. */
-static void reader_pause(struct console *c, int ms)
+/* What does not fit is lost only on a terminal, where reading must go on for
+ * Ctrl-A's sake; anything else is not read while there is no room. */
+static void add_pending(struct console *c, uint8_t byte)
 {
-	struct pollfd p = { .fd = c->wake_reader, .events = POLLIN };
-	poll(&p, 1, ms);
-}
-
-static void offer(struct console *c, const uint8_t *bytes, size_t n)
-{
-	while (n && !reader_stopped(c)) {
-		size_t taken = c->events.receive(c->events.owner, bytes, n);
-		bytes += taken;
-		n -= taken;
-		if (n)
-			reader_pause(c, RETRY_MS);
-	}
+	if (c->pendings < PENDING_SIZE)
+		c->pending[c->pendings++] = byte;
 }
 
 /* On a terminal Ctrl-A is ours: X leaves, a second Ctrl-A sends one, anything
- * else goes through with its Ctrl-A. Returns what is left for the guest. */
-static size_t filter_escapes(struct console *c, const uint8_t *in, size_t n, uint8_t *out)
+ * else goes through with its Ctrl-A. */
+static void take_input(struct console *c, const uint8_t *bytes, size_t n)
 {
-	size_t kept = 0;
 	for (size_t i = 0; i < n; i++) {
-		if (!c->escape && in[i] == ESCAPE) {
+		uint8_t byte = bytes[i];
+		if (c->terminal && !c->escape && byte == ESCAPE) {
 			c->escape = true;
-			continue;
-		}
-		if (c->escape) {
+		} else if (c->escape) {
 			c->escape = false;
-			if (in[i] == 'x' || in[i] == 'X') {
+			if (byte == 'x' || byte == 'X') {
 				c->events.leave(c->events.owner);
 				continue;
 			}
-			out[kept++] = ESCAPE;
-			if (in[i] == ESCAPE)
-				continue;
+			add_pending(c, ESCAPE);
+			if (byte != ESCAPE)
+				add_pending(c, byte);
+		} else {
+			add_pending(c, byte);
 		}
-		out[kept++] = in[i];
 	}
-	return kept;
 }
 
+static void offer_pending(struct console *c)
+{
+	if (!c->pendings)
+		return;
+	size_t taken = c->events.receive(c->events.owner, c->pending, c->pendings);
+	c->pendings -= taken;
+	memmove(c->pending, c->pending + taken, c->pendings);
+}
+
+/* fd -1: the client has left. */
 static void set_client(struct console *c, int fd)
 {
 	pthread_mutex_lock(&c->lock);
 	c->in = c->out = fd;
+	c->client++;
 	pthread_cond_signal(&c->work);
 	pthread_cond_broadcast(&c->room);
 	pthread_mutex_unlock(&c->lock);
 }
 
-/* The input has ended: for a socket wait for the next client. */
 static void input_ended(struct console *c)
 {
 	int fd = c->in;
-	if (c->config.kind == CONSOLE_UNIX) {
-		/* The writer may hold the number for one more try; shutting
-		 * down first makes that try fail instead of hanging. */
-		shutdown(fd, SHUT_RDWR);
-		set_client(c, -1);
-		close(fd);
+	if (c->config.kind != CONSOLE_UNIX) {
+		c->in = -1;
+		return;
 	}
-	c->in = -1;
+	/* The writer may be polling this number: shut down first, and it wakes. */
+	shutdown(fd, SHUT_RDWR);
+	set_client(c, -1);
+	close(fd);
+}
+
+static void read_input(struct console *c)
+{
+	uint8_t bytes[INPUT_SIZE];
+	ssize_t n = read(c->in, bytes, sizeof bytes);
+	if (n > 0)
+		take_input(c, bytes, (size_t)n);
+	else if (!n || (errno != EINTR && errno != EAGAIN &&
+			!(c->terminal && !in_foreground())))
+		input_ended(c);
+}
+
+static void accept_client(struct console *c)
+{
+	int fd = accept4(c->listener, NULL, NULL, SOCK_CLOEXEC);
+	if (fd >= 0)
+		set_client(c, fd);
 }
 
 static void *reader_run(void *arg)
 {
 	struct console *c = arg;
-	while (!reader_stopped(c)) {
+	while (!is_leaving(c)) {
 		bool behind = c->terminal && !in_foreground();
-		uint8_t bytes[INPUT_SIZE], kept[INPUT_SIZE * 2];
+		bool room = c->pendings + INPUT_SIZE <= PENDING_SIZE || c->terminal;
 		struct pollfd p[] = {
 			{ .fd = c->wake_reader, .events = POLLIN },
-			{ .fd = behind ? -1 : c->in, .events = POLLIN },
+			{ .fd = behind || !room ? -1 : c->in, .events = POLLIN },
 			{ .fd = c->in < 0 ? c->listener : -1, .events = POLLIN },
 		};
-		if (poll(p, ARRAY_SIZE(p), behind ? BACKGROUND_MS : -1) <= 0) {
-			if (behind)
-				console_resume_terminal(c);
-			continue;
+		int wait = c->pendings ? RETRY_MS : behind ? BACKGROUND_MS : -1;
+		if (poll(p, ARRAY_SIZE(p), wait) > 0) {
+			if (p[1].revents)
+				read_input(c);
+			if (p[2].revents)
+				accept_client(c);
+		} else if (behind) {
+			console_resume_terminal(c);
 		}
-		if (p[0].revents)
-			drain_event(c->wake_reader);
-		if (p[2].revents) {
-			int fd = accept4(c->listener, NULL, NULL, SOCK_CLOEXEC);
-			if (fd >= 0)
-				set_client(c, fd);
-		}
-		if (!p[1].revents)
-			continue;
-		ssize_t n = read(c->in, bytes, sizeof bytes);
-		if (n < 0 && (errno == EINTR || errno == EAGAIN))
-			continue;
-		if (n <= 0) {
-			if (n < 0 && errno == EIO && c->terminal && !in_foreground())
-				continue;	/* put in the background meanwhile */
-			input_ended(c);
-		} else if (c->terminal) {
-			offer(c, kept, filter_escapes(c, bytes, (size_t)n, kept));
-		} else {
-			offer(c, bytes, (size_t)n);
-		}
+		offer_pending(c);
 	}
 	return NULL;
 }
@@ -422,6 +436,7 @@ struct console *console_create(const struct console_config *config,
 			       const struct console_events *events, struct error *e)
 {
 	struct console *c = alloc_zeroed(1, sizeof *c);
+	pthread_condattr_t attr;
 	int result = 0;
 	c->config = *config;
 	c->events = *events;
@@ -430,8 +445,11 @@ struct console *console_create(const struct console_config *config,
 	c->wake_writer = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	c->queue = alloc_zeroed(QUEUE_SIZE, 1);
 	pthread_mutex_init(&c->lock, NULL);
-	pthread_cond_init(&c->room, NULL);
-	pthread_cond_init(&c->work, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&c->room, &attr);
+	pthread_cond_init(&c->work, &attr);
+	pthread_condattr_destroy(&attr);
 	switch (config->kind) {
 	case CONSOLE_STDIO:
 		c->in = fd_is_open(STDIN_FILENO) ? STDIN_FILENO : -1;
@@ -464,28 +482,12 @@ void console_start(struct console *c)
 	c->started = true;
 }
 
-/* Wait for the writer; when the VM must not wait, pull it out of write(). */
-static void join_writer(struct console *c)
-{
-	pthread_mutex_lock(&c->lock);
-	bool leaving = c->leaving;
-	pthread_mutex_unlock(&c->lock);
-	if (leaving)
-		pthread_cancel(c->writer);
-	pthread_join(c->writer, NULL);
-}
-
 void console_destroy(struct console *c)
 {
 	if (c->started) {
-		pthread_mutex_lock(&c->lock);
-		c->closing = true;
-		pthread_cond_signal(&c->work);
-		pthread_mutex_unlock(&c->lock);
-		/* The reader stays while the writer drains, so that Ctrl-A X
-		 * still works when nobody takes the output. */
-		join_writer(c);
-		wake(c->wake_reader);
+		console_leave(c);
+		pthread_cancel(c->writer);
+		pthread_join(c->writer, NULL);
 		pthread_join(c->reader, NULL);
 	}
 	console_restore_terminal();

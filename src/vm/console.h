@@ -3,9 +3,9 @@
  * Bytes from the guest are queued and a thread of the console's writes them,
  * so that a slow reader never makes a processor wait on a system call. When
  * the queue is full, console_write waits: the guest stands still as behind a
- * held-off modem, and no byte is lost. That wait holds the board lock, which
- * is why nothing in this file ever takes it before the queue can move, and why
- * console_leave lets every waiter go. */
+ * held-off modem, and no byte is lost. That wait holds the board lock, so
+ * receive must not wait for that lock without an end, and console_leave lets
+ * every waiter go. */
 #ifndef NESTOR_VM_CONSOLE_H
 #define NESTOR_VM_CONSOLE_H
 
@@ -15,8 +15,8 @@ struct console;
 
 /* What the console tells its VM; called from the console's threads. */
 struct console_events {
-	/* Bytes for the guest. Returns how many it took; the rest is offered
-	 * again a little later. */
+	/* Bytes for the guest. Returns how many it took, soon; the rest is
+	 * offered again a little later. */
 	size_t (*receive)(void *owner, const uint8_t *bytes, size_t n);
 	void (*leave)(void *owner);	/* Ctrl-A X */
 	void *owner;
@@ -35,8 +35,12 @@ void console_write(struct console *c, const uint8_t *bytes, size_t n);
  * and what does not fit is dropped from here on. */
 void console_leave(struct console *c);
 
-/* Write what is queued (as far as somebody reads it and console_leave was not
- * called), stop the threads and restore the terminal. Board lock not held. */
+/* Wait up to ms for all output to be written. True when it is, or when nobody
+ * is there to take it. */
+bool console_drain(struct console *c, unsigned ms);
+
+/* Stop the threads, drop what is still queued, restore the terminal. Board
+ * lock not held. */
 void console_destroy(struct console *c);
 
 /* Give the terminal back as it was found. Async-signal-safe; harmless when it

@@ -1,0 +1,452 @@
+/* A VM's life.
+ *
+ * One thread per processor lives in engine_ops.run. The thread that called
+ * vm_run is the supervisor: it sleeps in poll() until something ends the VM,
+ * asks the engine to stop, waits for the processors to leave run, and either
+ * resets the VM or says why it ended. Start reading at vm_run.
+ *
+ * Chips, processors and the console only note what they want (vm_end,
+ * vm_leave) and wake the supervisor: they may hold the board lock, and the
+ * supervisor never takes it while processors run. The first reason to end
+ * counts. The user's wish to leave (a signal, Ctrl-A X) is kept apart, so that
+ * it cannot get lost behind a guest that resets itself for ever. */
+#include "vm/vm.h"
+
+#include "base/log.h"
+#include "vm/board.h"
+#include "vm/console.h"
+#include "vm/engine_select.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+enum {
+	DRAIN_MS = 50,		/* how often to look for signals while output drains */
+	SIGNAL_STATUS = 128,	/* the shells' convention: 128 + signal */
+	THREAD_NAME_SIZE = 16,
+};
+
+enum ending { NOT_ENDED, POWERED_OFF, ASKED_RESET, EXITED, DIED, STOPPED };
+
+struct vm {
+	struct vm_config config;
+	const struct engine_ops *ops;
+	struct engine *engine;
+	struct board *board;
+	struct console *console;
+	int wake;		/* eventfd: look at the fields below */
+	int signals;		/* signalfd */
+	sigset_t old_mask;
+	uint64_t began, ended;	/* host ns */
+
+	pthread_mutex_t lock;	/* guards what follows */
+	enum ending ending;
+	uint32_t value;		/* EXITED: what was written */
+	enum exit_status status;	/* DIED */
+	unsigned processor;	/* DIED, STOPPED */
+	char *text;		/* DIED: the dump */
+	int left_by;		/* the signal (Ctrl-A X: SIGINT) that ends the VM */
+	bool left_by_key;
+	unsigned running;	/* processors in run */
+};
+
+struct processor_thread {
+	struct vm *vm;
+	unsigned index;
+	pthread_t thread;
+};
+
+static const int ending_signals[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM };
+
+static uint64_t host_now(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * NS_PER_SECOND + (uint64_t)t.tv_nsec;
+}
+
+static void wake(struct vm *vm)
+{
+	uint64_t one = 1;
+	ssize_t done = write(vm->wake, &one, sizeof one);
+	(void)done;	/* only fails when the supervisor is awake already */
+}
+
+/* Note why the VM ends; the first reason counts. text is ours from here on. */
+static void vm_end(struct vm *vm, enum ending ending, uint32_t value,
+		   enum exit_status status, unsigned processor, char *text)
+{
+	pthread_mutex_lock(&vm->lock);
+	if (vm->ending == NOT_ENDED) {
+		vm->ending = ending;
+		vm->value = value;
+		vm->status = status;
+		vm->processor = processor;
+		vm->text = text;
+		text = NULL;
+	}
+	pthread_mutex_unlock(&vm->lock);
+	free(text);
+	wake(vm);
+}
+
+static void vm_leave(struct vm *vm, int signal, bool key)
+{
+	pthread_mutex_lock(&vm->lock);
+	if (!vm->left_by) {
+		vm->left_by = signal;
+		vm->left_by_key = key;
+	}
+	pthread_mutex_unlock(&vm->lock);
+	wake(vm);
+}
+
+/* What board, console and engine call. */
+
+static void on_request(void *owner, enum machine_request request, uint32_t value)
+{
+	static const enum ending endings[] = {
+		[MACHINE_POWER_OFF] = POWERED_OFF,
+		[MACHINE_RESET] = ASKED_RESET,
+		[MACHINE_EXIT] = EXITED,
+	};
+	vm_end(owner, endings[request], value, STATUS_OK, 0, NULL);
+}
+
+static void on_died(void *owner, unsigned processor, enum exit_status status, const char *text)
+{
+	vm_end(owner, DIED, 0, status, processor, alloc_string(text));
+}
+
+static void on_eoi(void *owner, uint8_t vector)
+{
+	struct vm *vm = owner;
+	board_eoi(vm->board, vector);
+}
+
+static uint8_t on_extint_acknowledge(void *owner)
+{
+	struct vm *vm = owner;
+	return board_extint_acknowledge(vm->board);
+}
+
+static void on_serial_output(void *owner, const uint8_t *bytes, size_t n)
+{
+	struct vm *vm = owner;
+	console_write(vm->console, bytes, n);
+}
+
+static size_t on_serial_input(void *owner, const uint8_t *bytes, size_t n)
+{
+	struct vm *vm = owner;
+	return board_serial_receive(vm->board, bytes, n);
+}
+
+static void on_leave_key(void *owner)
+{
+	vm_leave(owner, SIGINT, true);
+}
+
+/* The supervisor. */
+
+static void take_signal(struct vm *vm)
+{
+	struct signalfd_siginfo info;
+	if (read(vm->signals, &info, sizeof info) != sizeof info)
+		return;
+	int signal = (int)info.ssi_signo;
+	switch (signal) {
+	case SIGTSTP:
+		console_restore_terminal();
+		raise(SIGSTOP);
+		console_resume_terminal(vm->console);
+		break;
+	case SIGCONT:
+		console_resume_terminal(vm->console);
+		break;
+	default:
+		pthread_mutex_lock(&vm->lock);
+		bool again = vm->left_by && !vm->left_by_key;
+		pthread_mutex_unlock(&vm->lock);
+		if (again) {
+			console_restore_terminal();
+			log_line("Told to end for the second time (%s): not waiting any longer.",
+				 strsignal(signal));
+			_exit(SIGNAL_STATUS + signal);
+		}
+		vm_leave(vm, signal, false);
+	}
+}
+
+/* Sleep until something is noted or ms passed (-1: however long it takes). */
+static void supervise(struct vm *vm, int ms)
+{
+	struct pollfd p[] = {
+		{ .fd = vm->wake, .events = POLLIN },
+		{ .fd = vm->signals, .events = POLLIN },
+	};
+	if (poll(p, ARRAY_SIZE(p), ms) <= 0)
+		return;
+	if (p[0].revents) {
+		uint64_t count;
+		ssize_t done = read(vm->wake, &count, sizeof count);
+		(void)done;
+	}
+	if (p[1].revents)
+		take_signal(vm);
+}
+
+struct look {
+	enum ending ending;
+	int left_by;
+	unsigned running;
+};
+
+static struct look look(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->lock);
+	struct look l = { vm->ending, vm->left_by, vm->running };
+	pthread_mutex_unlock(&vm->lock);
+	return l;
+}
+
+static void *processor_run(void *arg)
+{
+	struct processor_thread *t = arg;
+	struct vm *vm = t->vm;
+	vm->ops->run(vm->engine, t->index);
+	/* Does nothing when run returned because it was asked to. */
+	vm_end(vm, STOPPED, 0, STATUS_FAULT, t->index, NULL);
+	pthread_mutex_lock(&vm->lock);
+	vm->running--;
+	pthread_mutex_unlock(&vm->lock);
+	wake(vm);
+	return NULL;
+}
+
+/* Run all processors until the VM ends. */
+static void run_processors(struct vm *vm)
+{
+	struct processor_thread *t = alloc_zeroed(vm->config.processors, sizeof *t);
+	bool stopped = false;
+	vm->running = vm->config.processors;
+	for (unsigned i = 0; i < vm->config.processors; i++) {
+		char name[THREAD_NAME_SIZE];
+		t[i].vm = vm;
+		t[i].index = i;
+		if (pthread_create(&t[i].thread, NULL, processor_run, &t[i]))
+			panic("no thread for processor %u (%s)", i, strerror(errno));
+		snprintf(name, sizeof name, "processor %u", i % 1000);
+		pthread_setname_np(t[i].thread, name);
+	}
+	for (struct look l = look(vm); l.running; l = look(vm)) {
+		if (l.left_by) {
+			/* A processor may wait for its output to be taken. */
+			console_leave(vm->console);
+			vm_end(vm, STOPPED, 0, STATUS_OK, 0, NULL);
+			l.ending = STOPPED;
+		}
+		if (l.ending && !stopped) {
+			vm->ops->stop(vm->engine);
+			stopped = true;
+		}
+		supervise(vm, -1);
+	}
+	for (unsigned i = 0; i < vm->config.processors; i++)
+		pthread_join(t[i].thread, NULL);
+	free(t);
+}
+
+static int load(struct vm *vm, struct error *e)
+{
+	struct processor_state bsp;
+	processor_state_reset(&bsp);
+	if (board_load(vm->board, &bsp, e))
+		return -1;
+	vm->ops->set_state(vm->engine, 0, &bsp);
+	return 0;
+}
+
+static int reset(struct vm *vm, struct error *e)
+{
+	log_line("The guest asked for a reset: starting it again.");
+	vm->ending = NOT_ENDED;
+	board_reset(vm->board);
+	vm->ops->reset(vm->engine);
+	return load(vm, e);
+}
+
+static int say_died(struct vm *vm)
+{
+	switch (vm->status) {
+	case STATUS_DIED:
+		log_line("The guest died on processor %u by a triple fault; its state and what led there follow.",
+			 vm->processor);
+		break;
+	case STATUS_FAULT:
+		log_line("A fault of Nestor's own on processor %u; please report it with the command line and what follows.",
+			 vm->processor);
+		break;
+	default:
+		log_line("The engine %s cannot go on with processor %u, as follows.",
+			 vm->ops->name, vm->processor);
+	}
+	size_t n = strlen(vm->text);
+	fprintf(stderr, "%s%s", vm->text, n && vm->text[n - 1] == '\n' ? "" : "\n");
+	return vm->status;
+}
+
+/* One sentence, and the exit status. The terminal is restored. */
+static int say_ending(struct vm *vm)
+{
+	switch (vm->ending) {
+	case POWERED_OFF:
+		log_line("The guest powered off.");
+		return STATUS_OK;
+	case EXITED:
+		log_line("The guest wrote %#x to port 0xf4: exit status %d.", vm->value,
+			 vm_debug_exit_status(vm->value));
+		return vm_debug_exit_status(vm->value);
+	case ASKED_RESET:
+		if (!vm->config.reboot) {
+			log_line("The guest asked for a reset, and the VM ends; with --reboot it would start again.");
+			return STATUS_RESET;
+		}
+		break;	/* the user left during the reset */
+	case DIED:
+		return say_died(vm);
+	case STOPPED:
+	case NOT_ENDED:
+		break;
+	}
+	if (vm->left_by) {
+		if (vm->left_by_key)
+			log_line("Left with Ctrl-A X; the VM has ended.");
+		else
+			log_line("The VM was ended by a signal (%s).", strsignal(vm->left_by));
+		return SIGNAL_STATUS + vm->left_by;
+	}
+	log_line("A fault of Nestor's own: the engine %s stopped processor %u without being asked. Please report it with the command line.",
+		 vm->ops->name, vm->processor);
+	return STATUS_FAULT;
+}
+
+int vm_run(struct vm *vm)
+{
+	struct error e = { 0 };
+	console_start(vm->console);
+	vm->began = host_now();
+	for (;;) {
+		run_processors(vm);
+		if (vm->ending != ASKED_RESET || !vm->config.reboot || look(vm).left_by)
+			break;
+		if (reset(vm, &e))
+			break;
+	}
+	vm->ended = host_now();
+	while (!look(vm).left_by && !console_drain(vm->console, DRAIN_MS))
+		supervise(vm, 0);
+	console_destroy(vm->console);
+	vm->console = NULL;
+	if (e.text[0]) {
+		log_line("%s", e.text);
+		return e.status;
+	}
+	return say_ending(vm);
+}
+
+void vm_report(struct vm *vm, FILE *out)
+{
+	fprintf(out, "report: engine %s, %u processor%s, %llu MiB, %.3f s from start to end\n",
+		vm->ops->name, vm->config.processors, vm->config.processors == 1 ? "" : "s",
+		(unsigned long long)(vm->config.memory / MIB),
+		(double)(vm->ended - vm->began) / NS_PER_SECOND);
+	vm->ops->report(vm->engine, out);
+}
+
+/* Creation. */
+
+static void block_signals(struct vm *vm)
+{
+	static const int others[] = { SIGTSTP, SIGCONT };
+	sigset_t taken, blocked;
+	sigemptyset(&taken);
+	for (unsigned i = 0; i < ARRAY_SIZE(ending_signals); i++)
+		sigaddset(&taken, ending_signals[i]);
+	for (unsigned i = 0; i < ARRAY_SIZE(others); i++)
+		sigaddset(&taken, others[i]);
+	blocked = taken;
+	/* In the background the terminal says EIO instead of stopping us, and
+	 * can be restored; a pipe whose reader went says EPIPE. */
+	sigaddset(&blocked, SIGTTIN);
+	sigaddset(&blocked, SIGTTOU);
+	sigaddset(&blocked, SIGPIPE);
+	pthread_sigmask(SIG_BLOCK, &blocked, &vm->old_mask);
+	vm->signals = signalfd(-1, &taken, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (vm->signals < 0)
+		panic("signalfd fails (%s)", strerror(errno));
+}
+
+static int create_engine(struct vm *vm, struct error *e)
+{
+	struct engine_config asked = vm_engine_config(&vm->config);
+	struct engine_host host = {
+		.owner = vm,
+		.eoi = on_eoi,
+		.extint_acknowledge = on_extint_acknowledge,
+		.died = on_died,
+	};
+	board_engine_host(vm->board, &host);
+	vm->engine = vm->ops->create(&asked, &host, e);
+	if (!vm->engine)
+		return -1;
+	board_attach(vm->board, vm->engine);
+	return 0;
+}
+
+struct vm *vm_create(const struct vm_config *config, const struct engine_ops *ops,
+		     struct error *e)
+{
+	struct vm *vm = alloc_zeroed(1, sizeof *vm);
+	struct console_events events = { on_serial_input, on_leave_key, vm };
+	struct machine_control control = { on_request, vm };
+	struct board_serial serial = { on_serial_output, vm };
+	vm->config = *config;
+	vm->ops = ops;
+	pthread_mutex_init(&vm->lock, NULL);
+	block_signals(vm);
+	vm->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (vm->wake < 0)
+		panic("eventfd fails (%s)", strerror(errno));
+	vm->console = console_create(&config->serial, &events, e);
+	if (vm->console)
+		vm->board = board_create(config, control, serial, e);
+	if (!vm->board || create_engine(vm, e) || load(vm, e)) {
+		vm_destroy(vm);
+		return NULL;
+	}
+	return vm;
+}
+
+void vm_destroy(struct vm *vm)
+{
+	if (vm->engine) {
+		board_attach(vm->board, NULL);
+		vm->ops->destroy(vm->engine);
+	}
+	if (vm->board)
+		board_destroy(vm->board);
+	if (vm->console)
+		console_destroy(vm->console);
+	close(vm->wake);
+	close(vm->signals);
+	pthread_sigmask(SIG_SETMASK, &vm->old_mask, NULL);
+	pthread_mutex_destroy(&vm->lock);
+	free(vm->text);
+	free(vm);
+}

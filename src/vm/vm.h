@@ -1,0 +1,30 @@
+/* A VM's life: created from a configuration, run to its end, destroyed. */
+#ifndef NESTOR_VM_VM_H
+#define NESTOR_VM_VM_H
+
+#include "vm/config.h"
+
+struct vm;
+
+/* Everything that can fail fails here: files, memory, engine. From here to
+ * vm_destroy the calling thread has the ending signals blocked. */
+struct vm *vm_create(const struct vm_config *config, const struct engine_ops *ops,
+		     struct error *e);
+
+/* Run until the guest, the user or a fault ends it. Says why in one sentence
+ * (and the dump of a processor that died) and returns the exit status. The
+ * terminal is as it was found. */
+int vm_run(struct vm *vm);
+
+/* What --report prints. */
+void vm_report(struct vm *vm, FILE *out);
+
+void vm_destroy(struct vm *vm);
+
+/* The status of a guest's write of value to the debug exit port: odd. */
+static inline int vm_debug_exit_status(uint32_t value)
+{
+	return (int)((value << 1 | 1) & 0xff);
+}
+
+#endif
