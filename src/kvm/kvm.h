@@ -61,7 +61,7 @@ struct kvm_processor {
 };
 
 struct kvm_cpuid_set {
-	struct kvm_cpuid2 head;
+	struct { uint32_t nent, padding; } head;	/* struct kvm_cpuid2 */
 	struct kvm_cpuid_entry2 entry[KVM_CPUID_ROOM];
 };
 

@@ -97,7 +97,7 @@ void kvm_take_nmi(struct kvm_processor *p)
 static void set_routes(struct kvm_engine *g)
 {
 	struct {
-		struct kvm_irq_routing head;
+		struct { uint32_t nr, flags; } head;	/* struct kvm_irq_routing */
 		struct kvm_irq_routing_entry entry[KVM_IOAPIC_PINS];
 	} table = { 0 };
 	for (unsigned pin = 0; pin < KVM_IOAPIC_PINS; pin++) {

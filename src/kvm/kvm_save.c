@@ -56,7 +56,7 @@ union part_data {
 };
 
 struct one_msr {
-	struct kvm_msrs head;
+	struct { uint32_t nmsrs, pad; } head;	/* struct kvm_msrs */
 	struct kvm_msr_entry entry;
 };
 
@@ -80,7 +80,7 @@ static bool write_msr(struct kvm_processor *p, uint32_t index, uint64_t value)
 static void save_msrs(struct kvm_processor *p, struct state *s)
 {
 	struct {
-		struct kvm_msr_list head;
+		struct { uint32_t nmsrs; } head;	/* struct kvm_msr_list */
 		uint32_t index[MAX_SAVED_MSRS];
 	} *list = alloc_zeroed(1, sizeof *list);
 	struct kvm_msr_entry *found = alloc_zeroed(MAX_SAVED_MSRS, sizeof *found);

@@ -124,7 +124,7 @@ int kvm_preset_msrs(struct kvm_processor *p, struct error *e)
 {
 	bool expose = p->engine->engine.config.expose_virtualization_extensions;
 	struct {
-		struct kvm_msrs head;
+		struct { uint32_t nmsrs, pad; } head;	/* struct kvm_msrs */
 		struct kvm_msr_entry entry[3];
 	} list = { .head.nmsrs = p->engine->intel ? 3 : 2 };
 	list.entry[0] = (struct kvm_msr_entry){ .index = MSR_IA32_MISC_ENABLE,
