@@ -8,9 +8,10 @@
 
 struct board;
 
-/* The serial port's output. Board lock held. */
+/* The serial port's other end. Board lock held. */
 struct board_serial {
 	void (*write)(void *owner, const uint8_t *bytes, size_t n);
+	void (*room)(void *owner);	/* what was not taken may be offered again */
 	void *owner;
 };
 

@@ -47,7 +47,7 @@ struct console {
 	int out;		/* -1: nobody takes output now */
 	unsigned client;	/* counts the socket's clients */
 	int listener;
-	int wake_reader;	/* eventfds: leaving was set */
+	int wake_reader;	/* eventfds: leaving was set; reader: or offer again */
 	int wake_writer;
 	bool terminal;		/* stdin is a terminal: raw mode and Ctrl-A */
 	bool escape;		/* the reader saw Ctrl-A */
@@ -131,6 +131,11 @@ void console_write(struct console *c, const uint8_t *bytes, size_t n)
 	}
 	pthread_cond_signal(&c->work);
 	pthread_mutex_unlock(&c->lock);
+}
+
+void console_offer(struct console *c)
+{
+	wake(c->wake_reader);
 }
 
 void console_leave(struct console *c)
@@ -339,6 +344,9 @@ static void *reader_run(void *arg)
 		};
 		int wait = c->pendings ? RETRY_MS : behind ? BACKGROUND_MS : -1;
 		if (poll(p, ARRAY_SIZE(p), wait) > 0) {
+			uint64_t count;
+			if (p[0].revents && read(c->wake_reader, &count, sizeof count) < 0)
+				panic("an eventfd fails (%s)", strerror(errno));
 			if (p[1].revents)
 				read_input(c);
 			if (p[2].revents)
@@ -482,15 +490,21 @@ void console_start(struct console *c)
 	c->started = true;
 }
 
-void console_destroy(struct console *c)
+void console_stop(struct console *c)
 {
 	if (c->started) {
 		console_leave(c);
 		pthread_cancel(c->writer);
 		pthread_join(c->writer, NULL);
 		pthread_join(c->reader, NULL);
+		c->started = false;
 	}
 	console_restore_terminal();
+}
+
+void console_destroy(struct console *c)
+{
+	console_stop(c);
 	if (c->config.kind == CONSOLE_UNIX)
 		unlink(c->config.path);
 	release(c);

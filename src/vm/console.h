@@ -31,6 +31,10 @@ void console_start(struct console *c);
 /* Bytes from the guest. Any thread; the board lock may be held. */
 void console_write(struct console *c, const uint8_t *bytes, size_t n);
 
+/* The guest can take more of what receive refused. Any thread; the board lock
+ * may be held. */
+void console_offer(struct console *c);
+
 /* The VM is ending and must not wait: whoever waits in console_write goes on,
  * and what does not fit is dropped from here on. */
 void console_leave(struct console *c);
@@ -41,6 +45,7 @@ bool console_drain(struct console *c, unsigned ms);
 
 /* Stop the threads, drop what is still queued, restore the terminal. Board
  * lock not held. */
+void console_stop(struct console *c);
 void console_destroy(struct console *c);
 
 /* Give the terminal back as it was found. Async-signal-safe; harmless when it

@@ -141,6 +141,12 @@ static void on_serial_output(void *owner, const uint8_t *bytes, size_t n)
 	console_write(vm->console, bytes, n);
 }
 
+static void on_serial_room(void *owner)
+{
+	struct vm *vm = owner;
+	console_offer(vm->console);
+}
+
 static size_t on_serial_input(void *owner, const uint8_t *bytes, size_t n)
 {
 	struct vm *vm = owner;
@@ -351,8 +357,7 @@ int vm_run(struct vm *vm)
 	vm->ended = host_now();
 	while (!look(vm).left_by && !console_drain(vm->console, DRAIN_MS))
 		supervise(vm, 0);
-	console_destroy(vm->console);
-	vm->console = NULL;
+	console_stop(vm->console);
 	if (e.text[0]) {
 		log_line("%s", e.text);
 		return e.status;
@@ -415,7 +420,7 @@ struct vm *vm_create(const struct vm_config *config, const struct engine_ops *op
 	struct vm *vm = alloc_zeroed(1, sizeof *vm);
 	struct console_events events = { on_serial_input, on_leave_key, vm };
 	struct machine_control control = { on_request, vm };
-	struct board_serial serial = { on_serial_output, vm };
+	struct board_serial serial = { on_serial_output, on_serial_room, vm };
 	vm->config = *config;
 	vm->ops = ops;
 	pthread_mutex_init(&vm->lock, NULL);
