@@ -20,7 +20,7 @@ enum { E820_MAX = 8 };
 #define E820_HIGH_START 0x100000ull
 /* Pages that the kvm engine gives to the processor for its own use (task state
  * segment and identity map of real mode). */
-#define E820_ENGINE_BASE 0xfeffc000ull
+#define E820_ENGINE_BASE 0xfffbc000ull
 #define E820_ENGINE_SIZE 0x4000ull
 
 /* Fill map, sorted by base; returns the number of entries. */
