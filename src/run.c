@@ -7,6 +7,7 @@
 #include "vm/vm.h"
 
 #include <signal.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #if defined(__has_feature)
@@ -63,6 +64,16 @@ static void catch_crashes(void)
 }
 #endif
 
+/* Everything is put away: end as the signal would have ended us, so that 129,
+ * 131 and 143, which shells make of it, cannot be taken for a guest's status. */
+static void end_by_signal(int number)
+{
+	static const struct rlimit no_core = { 0, 0 };
+	setrlimit(RLIMIT_CORE, &no_core);
+	signal(number, SIG_DFL);
+	raise(number);
+}
+
 int run_main(int argc, char *const argv[])
 {
 	struct vm_config config;
@@ -87,7 +98,10 @@ int run_main(int argc, char *const argv[])
 	int status = vm_run(vm);
 	if (config.report)
 		vm_report(vm, stderr);
+	int number = vm_ending_signal(vm);
 	vm_destroy(vm);
+	if (number)
+		end_by_signal(number);
 	return status;
 failed:
 	log_line("%s", e.text);

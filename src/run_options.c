@@ -278,8 +278,9 @@ void run_options_help(FILE *out)
 	for (unsigned i = 0; i < ARRAY_SIZE(statuses); i++)
 		fprintf(out, "  %-5d  %s\n", statuses[i].status, statuses[i].help);
 	fputs("  odd    (v << 1 | 1) & 0xff: the guest wrote v to port 0xf4\n"
-	      "  130    Ctrl-A X, or SIGINT\n"
-	      "  129, 131, 143  SIGHUP, SIGQUIT, SIGTERM ended the VM\n", out);
+	      "  130    Ctrl-A X\n"
+	      "SIGHUP, SIGINT, SIGQUIT and SIGTERM end the VM cleanly, and then nestor by the\n"
+	      "same signal: 129, 130, 131 or 143 in a shell.\n", out);
 }
 
 unsigned edit_distance(const char *a, const char *b)

@@ -9,6 +9,7 @@
 #include "vm/board.h"
 
 #include "base/log.h"
+#include "board/acpi.h"
 #include "board/acpi_pm.h"
 #include "board/debug_port.h"
 #include "board/i440fx.h"
@@ -31,8 +32,6 @@
 enum {
 	IRQ_TIMER = 0, IRQ_KEYBOARD = 1, IRQ_COM1 = 4, IRQ_RTC = 8,
 	ISA_IRQS = 16,
-	IOAPIC_TIMER_PIN = 2,
-	IOAPIC_PCI_PIN = 16,
 	MAX_DEVICES = 16,
 	RECEIVE_WAIT_NS = 10 * 1000 * 1000,
 };
@@ -72,13 +71,13 @@ static void isa_irq_set(void *owner, unsigned irq, bool level)
 {
 	struct board *b = owner;
 	i8259_set(b->i8259, irq, level);
-	ioapic_set(b->ioapic, irq == IRQ_TIMER ? IOAPIC_TIMER_PIN : irq, level);
+	ioapic_set(b->ioapic, irq == IRQ_TIMER ? ACPI_PIT_GSI : irq, level);
 }
 
 static void pci_irq_set(void *owner, unsigned line, bool level)
 {
 	struct board *b = owner;
-	ioapic_set(b->ioapic, IOAPIC_PCI_PIN + line, level);
+	ioapic_set(b->ioapic, ACPI_PCI_GSI + line, level);
 }
 
 static void intr_set(void *owner, unsigned pin, bool level)
@@ -270,7 +269,10 @@ int board_load(struct board *b, struct processor_state *bsp, struct error *e)
 		.initrds = b->config.initrds,
 		.append = b->config.append,
 		.memory = b->memory,
+		.rsdp = acpi_write_tables(b->memory, b->config.processors, e),
 	};
+	if (!request.rsdp)
+		return -1;
 	return loader_load(&request, bsp, e);
 }
 

@@ -365,6 +365,11 @@ int vm_run(struct vm *vm)
 	return say_ending(vm);
 }
 
+int vm_ending_signal(const struct vm *vm)
+{
+	return vm->ending == STOPPED && !vm->left_by_key ? vm->left_by : 0;
+}
+
 void vm_report(struct vm *vm, FILE *out)
 {
 	fprintf(out, "report: engine %s, %u processor%s, %llu MiB, %.3f s from start to end\n",

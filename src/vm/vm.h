@@ -16,6 +16,9 @@ struct vm *vm_create(const struct vm_config *config, const struct engine_ops *op
  * terminal is as it was found. */
 int vm_run(struct vm *vm);
 
+/* The signal that ended the VM, for whoever wants to end by it too; 0: none. */
+int vm_ending_signal(const struct vm *vm);
+
 /* What --report prints. */
 void vm_report(struct vm *vm, FILE *out);
 

@@ -441,13 +441,13 @@ static void script_interrupt(struct fake *f)
 	out(f, PORT_PIC_MASTER + 1, 1, (uint8_t)~(1 << IRQ));
 	ioapic_write(f, IOAPIC_REDIRECTION + 2 * IRQ + 1, 0);
 	ioapic_write(f, IOAPIC_REDIRECTION + 2 * IRQ, VECTOR);
-	check(!(f->extint));
+	check(!f->extint);
 	check(f->msis == 0);
 	out(f, SERIAL_MCR, 1, 8);	/* OUT2 lets the line out */
 	out(f, SERIAL_IER, 1, 2);	/* transmitter empty */
 	check(f->extint);
 	check(f->msis == 1);
-	check(f->msi[0] & 0xff == VECTOR);
+	check((f->msi[0] & 0xff) == VECTOR);
 	pthread_mutex_lock(bus_lock(f->engine.host.bus));
 	check(f->engine.host.extint_acknowledge(f->engine.host.owner) == PIC_VECTOR + IRQ);
 	pthread_mutex_unlock(bus_lock(f->engine.host.bus));
