@@ -12,6 +12,7 @@
 #include "board/acpi.h"
 #include "board/acpi_pm.h"
 #include "board/debug_port.h"
+#include "board/fw_cfg.h"
 #include "board/i440fx.h"
 #include "board/i8042.h"
 #include "board/i8254.h"
@@ -58,6 +59,7 @@ struct board {
 	struct debug_port *debug_port;
 	struct pci_bus *pci;
 	struct i440fx *i440fx;
+	struct fw_cfg *fw_cfg;
 	struct virtio_device *rng;
 	struct disk_raw *disk[VM_MAX_DISKS];
 	struct virtio_device *blk[VM_MAX_DISKS];
@@ -177,7 +179,8 @@ static bool create_chips(struct board *b, struct error *e)
 		add_device(b, b->acpi_pm = acpi_pm_create(b->bus, b->clock, isa[ACPI_SCI_IRQ],
 			&b->control, e)) &&
 		add_device(b, b->debug_port = debug_port_create(b->bus, &b->control,
-			&debug_sink, e));
+			&debug_sink, e)) &&
+		add_device(b, b->fw_cfg = fw_cfg_create(b->bus, b->memory, e));
 }
 
 static bool create_disk(struct board *b, unsigned i, struct error *e)
@@ -231,6 +234,10 @@ struct board *board_create(const struct vm_config *config, struct machine_contro
 	b->memory = memory_create(config->memory, e);
 	pthread_mutex_lock(bus_lock(b->bus));	/* the clock's thread runs already */
 	bool created = b->memory && create_chips(b, e) && create_pci(b, e);
+	if (created) {
+		fw_cfg_add_u16(b->fw_cfg, FW_CFG_NB_CPUS, (uint16_t)config->processors);
+		fw_cfg_add_u16(b->fw_cfg, FW_CFG_MAX_CPUS, (uint16_t)config->processors);
+	}
 	pthread_mutex_unlock(bus_lock(b->bus));
 	if (!created) {
 		board_destroy(b);
@@ -293,6 +300,8 @@ void board_destroy(struct board *b)
 		i440fx_destroy(b->i440fx);
 	if (b->pci)
 		pci_bus_destroy(b->pci);
+	if (b->fw_cfg)
+		fw_cfg_destroy(b->fw_cfg);
 	if (b->debug_port)
 		debug_port_destroy(b->debug_port);
 	if (b->acpi_pm)
