@@ -28,8 +28,8 @@ struct guest {
 	pthread_mutex_t lock;
 	char got[8192];
 	size_t n;
-	bool refuse;		/* the guest's FIFO is full */
-	volatile bool left;
+	_Atomic bool refuse;	/* the guest's FIFO is full */
+	_Atomic bool left;
 };
 
 static size_t receive(void *owner, const uint8_t *bytes, size_t n)
