@@ -490,6 +490,17 @@ void console_start(struct console *c)
 	c->started = true;
 }
 
+/* What is said after the guest's last, unfinished line begins on its own. */
+static void finish_line(struct console *c)
+{
+	struct pollfd p = { .fd = STDOUT_FILENO, .events = POLLOUT };
+	if (c->terminal && c->end && c->queue[(c->end - 1) % QUEUE_SIZE] != '\n' &&
+	    isatty(STDOUT_FILENO) && poll(&p, 1, 0) == 1) {
+		ssize_t done = write(STDOUT_FILENO, "\r\n", 2);
+		(void)done;	/* only a matter of looks */
+	}
+}
+
 void console_stop(struct console *c)
 {
 	if (c->started) {
@@ -497,6 +508,7 @@ void console_stop(struct console *c)
 		pthread_cancel(c->writer);
 		pthread_join(c->writer, NULL);
 		pthread_join(c->reader, NULL);
+		finish_line(c);
 		c->started = false;
 	}
 	console_restore_terminal();
