@@ -129,15 +129,6 @@ FN(popa)
 
 /* --- flags --- */
 
-void flags_changed(struct cpu *cpu, uint64_t old)
-{
-	uint64_t now = cpu_rflags(cpu);
-	if ((old ^ now) & FLAG_AC)
-		cpu_class_changed(cpu);
-	if (now & ~old & FLAG_IF)
-		atomic_fetch_or(&cpu->events, EVENT_INTERRUPT | EVENT_WINDOW);
-}
-
 enum { IOPL_USER = 3 };
 
 FN(pushf)
@@ -167,7 +158,6 @@ FN(popf)
 	value = stack_pop_at(cpu, &sp, i->size);
 	stack_set(cpu, sp);
 	cpu_set_rflags(cpu, (old & ~(mask | FLAG_RF)) | (value & mask));
-	flags_changed(cpu, old);
 }
 
 /* --- frames --- */

@@ -13,9 +13,41 @@ static inline bool decoded_far(const struct decoded *d)
 	return d->zi.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR;
 }
 
-/* What follows a change of RFLAGS by POPF, IRET, SYSRET: the data class when AC
- * changed, pending interrupts when IF is set now. `old` is RFLAGS before. */
-void flags_changed(struct cpu *cpu, uint64_t old);
+/* far_return.c, fast_call.c */
+insn_fn do_iret, do_syscall, do_sysret, do_sysenter, do_sysexit;
+
+/* A code segment that a far transfer leads to. */
+struct code_target {
+	uint16_t selector;	/* RPL is the new CPL */
+	struct descriptor descriptor;
+};
+
+/* Is the descriptor a code segment that may be executed in the current paging
+ * mode (not both L and D in IA-32e mode)? */
+bool descriptor_is_code(const struct cpu *cpu, const struct descriptor *d);
+unsigned descriptor_dpl(const struct descriptor *d);
+/* #GP(0) unless offset is inside the segment, or canonical when it is 64-bit code. */
+void code_offset_check(struct cpu *cpu, const struct descriptor *code, uint64_t offset);
+/* Load CS and RIP: nothing faults any more. CPL becomes the selector's RPL. */
+void code_enter(struct cpu *cpu, const struct code_target *t, uint64_t offset);
+
+enum {
+	SELECTOR_RPL = 3, SELECTOR_TI = 4,
+	TYPE_ACCESSED = 1, TYPE_WRITABLE = 2, TYPE_CONFORMING = 4, TYPE_EXPAND_DOWN = 4, TYPE_CODE = 8,
+	/* system descriptors */
+	TYPE_TSS16 = 1, TYPE_BUSY = 2, TYPE_CALL_GATE16 = 4, TYPE_TASK_GATE = 5, TYPE_TSS = 9,
+	TYPE_CALL_GATE = 12,
+};
+
+static inline uint32_t selector_error(uint16_t selector)
+{
+	return selector & ~(uint32_t)SELECTOR_RPL;
+}
+
+static inline bool selector_null(uint16_t selector)
+{
+	return !selector_error(selector);
+}
 
 /* --- near transfers: shared by branch.c and transfer.c --- */
 
