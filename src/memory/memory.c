@@ -24,6 +24,7 @@ struct memory *memory_create(uint64_t size, struct error *e)
 	m->ram = p;
 	m->version = alloc_zeroed(m->size >> PAGE_SHIFT, sizeof *m->version);
 	m->code = alloc_zeroed(m->size >> PAGE_SHIFT, sizeof *m->code);
+	m->tagged = alloc_zeroed(m->size >> PAGE_SHIFT, sizeof *m->tagged);
 	return m;
 }
 
@@ -34,6 +35,7 @@ void memory_destroy(struct memory *m)
 	munmap(m->ram, m->size);
 	free(m->version);
 	free(m->code);
+	free(m->tagged);
 	free(m);
 }
 
@@ -67,7 +69,7 @@ bool memory_write(struct memory *m, uint64_t pa, const void *from, uint64_t n)
 		if (!host)
 			return false;
 		memcpy(host, in, part);
-		memory_wrote(m, host);
+		memory_wrote_range(m, host, part);
 		in += part;
 		pa += part;
 		n -= part;
@@ -83,7 +85,7 @@ bool memory_fill(struct memory *m, uint64_t pa, uint8_t value, uint64_t n)
 		if (!host)
 			return false;
 		memset(host, value, part);
-		memory_wrote(m, host);
+		memory_wrote_range(m, host, part);
 		pa += part;
 		n -= part;
 	}

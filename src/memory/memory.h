@@ -4,11 +4,15 @@
  * low_size (less the legacy hole A0000h-BFFFFh), and, when there is more than
  * fits below the PCI hole, from 4 GiB up. Everything else is the bus's.
  *
- * Pages that hold decoded code carry a mark. A write to a marked page that
- * does not come from a processor's fast path (DMA, loaders) or that does (slow
- * path) raises the page's version; a decoded block remembers the version it
- * was made from and is stale when they differ. That is all the protocol for
- * self- and cross-modifying code: no processor ever touches another's blocks. */
+ * Pages that hold decoded code carry a bitmap of the 64-byte chunks that were
+ * decoded. A write that hits such a chunk raises the page's version and clears
+ * the bitmap; a decoded block remembers the version it was made from and is
+ * stale when they differ. That is all the protocol for self- and
+ * cross-modifying code: no processor ever touches another's blocks. Pages with
+ * a bitmap are never written through a processor's fast path: who marks a page
+ * first sets the bitmap and then looks at `tagged` (some processor may hold a
+ * write translation), who makes a write translation sets `tagged` and then
+ * looks at the bitmap, so one of the two always sees the other. */
 #ifndef NESTOR_MEMORY_MEMORY_H
 #define NESTOR_MEMORY_MEMORY_H
 
@@ -31,8 +35,11 @@ struct memory {
 	uint64_t size;			/* bytes of RAM in all */
 	uint64_t low_size;		/* of which below 4 GiB, from 0 */
 	_Atomic uint32_t *version;	/* per RAM page */
-	_Atomic uint8_t *code;		/* per RAM page: some processor decoded code here */
+	_Atomic uint64_t *code;		/* per RAM page: bit n: code was decoded in bytes 64n.. */
+	_Atomic uint8_t *tagged;	/* per RAM page: a write translation may exist */
 };
+
+#define MEMORY_CHUNK_SHIFT 6
 
 struct memory *memory_create(uint64_t size, struct error *e);
 void memory_destroy(struct memory *m);
@@ -61,13 +68,26 @@ static inline uint64_t memory_page_index(const struct memory *m, const void *hos
 	return (uint64_t)((const uint8_t *)host - m->ram) >> PAGE_SHIFT;
 }
 
-/* Tell decoded blocks that this host page's bytes changed. Call it after the
- * store. */
-static inline void memory_wrote(struct memory *m, const void *host)
+/* Tell decoded blocks that n bytes at host, within one page, changed. Call it
+ * after the store. True when some decoded code became stale. */
+static inline bool memory_wrote_range(struct memory *m, const void *host, uint64_t n)
 {
 	uint64_t page = memory_page_index(m, host);
-	if (atomic_load_explicit(&m->code[page], memory_order_relaxed))
-		atomic_fetch_add_explicit(&m->version[page], 1, memory_order_release);
+	uint64_t code = atomic_load_explicit(&m->code[page], memory_order_relaxed);
+	uint64_t first = ((uint64_t)((const uint8_t *)host - m->ram) & PAGE_OFFSET_MASK);
+	if (likely(!code))
+		return false;
+	if (!(code & BITS((first + n - 1) >> MEMORY_CHUNK_SHIFT, first >> MEMORY_CHUNK_SHIFT)))
+		return false;
+	atomic_store(&m->code[page], 0);
+	atomic_fetch_add(&m->version[page], 1);
+	return true;
+}
+
+/* The same for the whole page that host lies in. */
+static inline void memory_wrote(struct memory *m, const void *host)
+{
+	memory_wrote_range(m, m->ram + (memory_page_index(m, host) << PAGE_SHIFT), PAGE_SIZE);
 }
 
 /* Checked copies between guest RAM and ours: false, with nothing more done

@@ -42,7 +42,12 @@ enum {
 	EVENT_PREEMPTION_TIMER = 1 << 5,	/* VMX-preemption timer reached its deadline */
 	EVENT_WINDOW = 1 << 6,		/* VMX: recheck interrupt/NMI windows */
 	EVENT_PARK = 1 << 7,		/* another processor needs to be alone (split lock) */
+	EVENT_TRAP = 1 << 9,		/* db_trap is set */
+	EVENT_CODE = 1 << 8,		/* others decoded code in new pages: tlb_follow_code_marks */
 };
+
+/* Why instructions execute one at a time (cpu->step). */
+enum { STEP_TF = 1, STEP_BREAKPOINTS = 2, STEP_MTF = 4, STEP_RF = 8 };
 
 enum activity { ACTIVITY_ACTIVE, ACTIVITY_HLT, ACTIVITY_SHUTDOWN, ACTIVITY_WAIT_FOR_SIPI };
 
@@ -79,6 +84,13 @@ struct tlb_entry {
 #define TLB_BITS 10
 #define TLB_ENTRIES (1u << TLB_BITS)
 
+/* Where a linear address leads (translate in tlb.h). */
+struct translation {
+	uint64_t pa;		/* physical, as L1 calls it */
+	uint8_t *host;		/* RAM byte, or NULL: device memory */
+	bool apic_page;		/* VMX APIC-access page */
+};
+
 struct block;
 struct tlb_context;
 struct lapic;
@@ -106,6 +118,7 @@ struct cpu {
 	struct block *block;	/* the block that runs */
 	const struct insn *current;	/* the instruction that runs */
 	uint64_t instructions;	/* executed so far */
+	uint64_t counted;	/* of which a counted clock was told */
 
 	/* --- segments and tables --- */
 	struct segment seg[SEG_COUNT];
@@ -140,8 +153,13 @@ struct cpu {
 	uint8_t sipi_vector;
 	bool extint;		/* INTR wire of the 8259 pair (board lock) */
 	struct delivery delivery;
-	uint64_t fault_history[4];	/* vector | error << 8 | rip.. for the triple-fault dump */
-	unsigned step;		/* >0: execute single instructions (TF, MTF, counted mode) */
+	bool trap_delivery;	/* the event being raised is a trap: RIP is already right */
+	struct {
+		struct delivery event;
+		uint64_t rip, cr2;
+		uint16_t cs;
+	} history[4];		/* last events raised, newest first: the triple-fault dump */
+	unsigned step;		/* STEP_*: execute instructions one at a time */
 	sigjmp_buf unwind;	/* raise_*, vtx_exit: back to the loop */
 	bool in_loop;
 
@@ -151,9 +169,9 @@ struct cpu {
 	uint8_t bounce[64] __attribute__((aligned(64)));	/* accesses without one host address */
 	struct {
 		bool pending;
-		uint8_t size;
-		uint64_t linear;
+		uint8_t size, split;	/* bytes in all, and in the first page */
 		uint8_t *wrote;	/* RAM written directly in a page that holds code */
+		struct translation first, second;
 	} commit;
 
 	/* --- parts --- */
@@ -174,6 +192,7 @@ struct cpu {
 _Noreturn void raise_exception(struct cpu *cpu, enum exception vector);	/* no error code */
 _Noreturn void raise_error(struct cpu *cpu, enum exception vector, uint32_t error);
 _Noreturn void raise_page_fault(struct cpu *cpu, uint64_t linear, uint32_t error);
+_Noreturn void raise_debug(struct cpu *cpu, uint64_t dr6_bits);	/* #DB; set trap_delivery for a trap */
 #define raise_ud(cpu) raise_exception(cpu, EXC_UD)
 #define raise_gp(cpu, error) raise_error(cpu, EXC_GP, error)
 /* INT n, INT3, INTO, INT1: deliver and continue at the handler. */
@@ -192,7 +211,14 @@ _Noreturn void cpu_give_up(struct cpu *cpu, const char *format, ...)
 /* --- whole state (cpu.c) --- */
 void cpu_reset(struct cpu *cpu, bool init);	/* init: INIT signal; else power-on */
 uint64_t cpu_rflags(const struct cpu *cpu);	/* complete RFLAGS */
-void cpu_set_rflags(struct cpu *cpu, uint64_t rflags);	/* all known bits; then call cpu_flags_changed */
+void cpu_set_rflags(struct cpu *cpu, uint64_t rflags);	/* all known bits, with what follows from them */
+/* After cpu->sysflags was changed directly (old: before): events, class, step. */
+void cpu_flags_changed(struct cpu *cpu, uint32_t old);
+void cpu_step_update(struct cpu *cpu);	/* TF, DR7 or the monitor trap flag changed */
+void cpu_set_state(struct cpu *cpu, const struct processor_state *p);
+void cpu_get_state(const struct cpu *cpu, struct processor_state *p);
+void cpu_save(struct cpu *cpu, struct state *s);
+int cpu_load(struct cpu *cpu, struct state *s, struct error *e);
 /* Recompute what depends on CR0, CR4, EFER, CS, SS, RFLAGS.VM/AC, CPL: mode,
  * TLB class, segment bounds. Cheap. Does not change CPL. */
 void cpu_mode_changed(struct cpu *cpu);
@@ -207,6 +233,9 @@ uint64_t cpu_tsc(struct cpu *cpu);	/* TSC as root mode sees it (IA32_TSC) */
 void cr0_write(struct cpu *cpu, uint64_t value);
 void cr3_write(struct cpu *cpu, uint64_t value);
 void cr4_write(struct cpu *cpu, uint64_t value);
+uint64_t cr4_reserved(const struct cpu *cpu);	/* bits that this processor does not have */
+/* Read the PDPTEs of PAE paging; false: reserved bits set, nothing loaded. */
+bool pdptes_load(struct cpu *cpu, uint64_t cr3);
 /* CPUID as the guest sees it (cpuid.c). */
 struct cpuid_result { uint32_t eax, ebx, ecx, edx; };
 struct cpuid_result cpuid_leaf(struct cpu *cpu, uint32_t leaf, uint32_t subleaf);

@@ -2,6 +2,7 @@
  * LEA, conditional moves and sets, byte swaps, XLAT. */
 #include "soft/integer.h"
 #include "soft/operand.h"
+#include "soft/system.h"
 
 #define MOV(B) \
 FN(mov_rr##B) { reg_set##B(cpu, i, 0, reg_get##B(cpu, i, 1)); } \
@@ -14,8 +15,18 @@ FN(mov_mi##B) { mem_set##B(cpu, i, (uint##B##_t)i->imm); } \
 FN(mov_pi##B) { plain_set##B(cpu, i, (uint##B##_t)i->imm); }
 FOR_WIDTHS(MOV)
 
+static bool is_segment(const ZydisDecodedOperand *op)
+{
+	return op->type == ZYDIS_OPERAND_TYPE_REGISTER &&
+		ZydisRegisterGetClass(op->reg.value) == ZYDIS_REGCLASS_SEGMENT;
+}
+
 bool bind_mov(const struct decoded *d, struct insn *out)
 {
+	if (is_segment(&d->op[0]) || is_segment(&d->op[1]))
+		return segment_bind_mov(d, out);
+	if (out->kind[0] == OPERAND_OTHER || out->kind[1] == OPERAND_OTHER)
+		return system_bind_mov(d, out);
 	static form_table table = {
 		[FORM_RR] = FOUR(mov_rr), [FORM_RI] = FOUR(mov_ri),
 		[FORM_RM] = FOUR(mov_rm), [FORM_RP] = FOUR(mov_rp),

@@ -32,12 +32,24 @@ void tlb_flush_address(struct cpu *cpu, uint16_t vpid, int pcid /* -1: all */, u
  * through any EPT when all. */
 void tlb_flush_ept(struct cpu *cpu, uint64_t ep4ta, bool all);
 
-/* Result of a translation (paging.c). */
-struct translation {
-	uint64_t pa;		/* guest-physical (root: physical) address, after EPT host-physical of L1's view */
-	uint8_t *host;		/* RAM byte, or NULL: device memory */
-	bool apic_page;		/* VMX APIC-access page */
-};
+/* --- code pages --- */
+/* Code is decoded from these 64-byte chunks of a RAM page: no processor keeps
+ * a write translation to the page. */
+void tlb_mark_code(struct cpu *cpu, uint64_t page, uint64_t chunks);
+/* Drop write translations to pages that others marked since the last call. */
+void tlb_follow_code_marks(struct cpu *cpu);
+/* Host address of the byte when it may be fetched by a cached translation. */
+const uint8_t *tlb_fetch_hit(struct cpu *cpu, uint64_t linear, enum tlb_class tlb_class);
+/* A jump-cache entry for this linear address exists under the current generation. */
+void tlb_note_fetch(struct cpu *cpu, uint64_t linear);
+
+/* The table that serves a class in the current context. */
+struct tlb_entry *tlb_table(struct cpu *cpu, enum tlb_class tlb_class);
+/* Enter a translation of linear's page to host (its page's first byte). */
+void tlb_fill(struct cpu *cpu, enum tlb_class tlb_class, uint64_t linear, uint8_t *host,
+	      bool read, bool write, bool execute);
+/* Point cpu->tlb at the table for the current CPL, AC, alignment checking. */
+void tlb_class_select(struct cpu *cpu);
 
 enum access { ACCESS_READ, ACCESS_WRITE, ACCESS_EXECUTE };
 

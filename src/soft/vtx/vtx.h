@@ -106,6 +106,9 @@ void vtx_boundary_init(struct cpu *cpu);
 void vtx_boundary_sipi(struct cpu *cpu, uint8_t vector);
 bool vtx_interrupt_exiting(const struct cpu *cpu);	/* then RFLAGS.IF does not block L1's interrupts */
 bool vtx_nmi_blocked(const struct cpu *cpu);	/* NMIs cannot be taken now (virtual NMIs considered) */
+/* An instruction completed while vtx_wants_step(): an MTF VM exit is due at the
+ * next vtx_boundary_traps(). */
+void vtx_stepped(struct cpu *cpu);
 bool vtx_wants_step(const struct cpu *cpu);	/* monitor trap flag: one instruction, then vtx_boundary_traps */
 /* Triple fault in the guest: exits. */
 void vtx_triple_fault(struct cpu *cpu);

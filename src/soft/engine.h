@@ -1,0 +1,41 @@
+/* The soft engine as a whole: its processors and what they share. */
+#ifndef NESTOR_SOFT_ENGINE_H
+#define NESTOR_SOFT_ENGINE_H
+
+#include "soft/cpu.h"
+#include "soft/lapic.h"
+
+enum { CODE_RING = 1024 };
+
+struct soft_options {
+	bool icount;
+	uint64_t ns_per_insn;	/* icount: VM nanoseconds per instruction */
+};
+
+struct soft_engine {
+	struct engine engine;
+	struct soft_options options;
+	struct lapic_set *lapics;
+	struct cpu **cpu;
+	uint64_t started;	/* host ns, for the report */
+
+	/* Being alone (split locks): see exclusive_begin in run.c. */
+	pthread_mutex_t exclusive_lock;
+	pthread_cond_t exclusive_changed;
+	struct cpu *exclusive_owner;
+	unsigned running;
+
+	/* Pages that newly hold code: every processor drops its write
+	 * translations to them (tlb.c). */
+	_Atomic uint64_t code_sequence;
+	_Atomic uint32_t code_ring[CODE_RING];
+};
+
+void exclusive_begin(struct cpu *cpu);
+void exclusive_end(struct cpu *cpu);
+
+/* run.c */
+void cpu_loop(struct cpu *cpu);		/* until EVENT_STOP */
+void cpu_step(struct cpu *cpu);		/* one instruction or one event; for tests */
+
+#endif
