@@ -1,0 +1,281 @@
+/* A guest that writes random values to configuration space, BARs and rings of
+ * the virtio devices. Deterministic: run it with a seed to repeat one round
+ * (fuzz_virtio SEED), without for all of them.
+ *
+ * Rounds begin with a driver at work, so that the noise reaches code that a
+ * blank device would not show. What must hold whatever the guest does: no
+ * access outside guest RAM (the sanitizers see most, and the legacy hole, which
+ * is no RAM, must stay as it is), the disk keeps its size, and after a
+ * power-on reset a well-behaved driver is served. */
+#include "unit/virtio_driver.h"
+
+#include "base/log.h"
+#include "virtio/virtio_blk.h"
+#include "virtio/virtio_console.h"
+#include "virtio/virtio_rng.h"
+
+#include <linux/virtio_ids.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { ROUNDS = 240, STEPS = 1500, DISK_BYTES = 1 << 20, QUEUE_SIZE = 16, HOLE_FILL = 0xc3 };
+
+static uint64_t seed_state;
+
+/* xorshift64*: repeatable everywhere. */
+static uint64_t random64(void)
+{
+	seed_state ^= seed_state >> 12;
+	seed_state ^= seed_state << 25;
+	seed_state ^= seed_state >> 27;
+	return seed_state * 0x2545f4914f6cdd1dull;
+}
+
+static uint64_t below(uint64_t n)
+{
+	return (random64() >> 16) % n;
+}
+
+static unsigned random_size(void)
+{
+	return 1u << below(3);
+}
+
+/* Values that find edges more often than chance would. */
+static uint64_t value(void)
+{
+	static const uint64_t edge[] = {
+		0, 1, 2, 4, 8, 15, 16, 31, 64, 128, 0xff, 0xffff, 0x7fffffff, 0xffffffff,
+		UINT64_MAX, RIG_RINGS, RIG_DATA, RIG_MEMORY - 1, RIG_MEMORY, 0x9fff8, 0xa0000,
+		0xbfff0, MEMORY_HIGH_BASE, PCI_MEMORY_WINDOW, PCI_MEMORY_WINDOW_END - 1, 0xfee00000,
+	};
+	switch (below(4)) {
+	case 0: return edge[below(ARRAY_SIZE(edge))];
+	case 1: return below(64);
+	case 2: return below(RIG_MEMORY);
+	default: return random64();
+	}
+}
+
+static struct rig rig;
+static struct disk_raw *disk;
+
+static void sink_write(void *owner, const uint8_t *bytes, size_t n)
+{
+	static volatile uint8_t last;
+	for (size_t i = 0; i < n; i++)
+		last = bytes[i];	/* read them all */
+	(void)last;
+}
+
+static struct virtio_device *create(unsigned kind, struct error *e)
+{
+	static const struct virtio_console_sink sink = { .write = sink_write };
+	switch (kind) {
+	case 0: return virtio_blk_create(rig.pci, RIG_SLOT, rig.memory, disk, e);
+	case 1: return virtio_console_create(rig.pci, RIG_SLOT, rig.memory, &sink, e);
+	default: return virtio_rng_create(rig.pci, RIG_SLOT, rig.memory, e);
+	}
+}
+
+static void write_config(void)
+{
+	static const unsigned offsets[] = { PCI_COMMAND, PCI_BASE_ADDRESS_1, PCI_BASE_ADDRESS_4 };
+	unsigned slot = below(4) ? RIG_SLOT : (unsigned)below(PCI_SLOTS);
+	unsigned offset = below(3) ? (unsigned)below(PCI_CONFIG_SIZE) :
+		offsets[below(ARRAY_SIZE(offsets))];
+	rig_cfg_write(&rig, slot, 0, offset, random_size(), (uint32_t)value());
+	rig_cfg_read(&rig, slot, 0, (unsigned)below(PCI_CONFIG_SIZE), random_size());
+}
+
+/* The PCI configuration access window at a random place. */
+static void write_window(void)
+{
+	unsigned at = rig.access_capability;
+	unsigned data = at + offsetof(struct virtio_pci_cfg_cap, pci_cfg_data);
+	rig_write(&rig, at + VIRTIO_PCI_CAP_BAR, 1, below(3) ? 4 : (uint32_t)value());
+	rig_write(&rig, at + VIRTIO_PCI_CAP_OFFSET, 4,
+		  below(3) ? (uint32_t)below(0x4000) : (uint32_t)value());
+	rig_write(&rig, at + VIRTIO_PCI_CAP_LENGTH, 4, below(3) ? random_size() :
+		  (uint32_t)value());
+	if (below(2))
+		rig_write(&rig, data, 4, (uint32_t)value());
+	else
+		rig_read(&rig, data, 4);
+}
+
+static void write_common(void)
+{
+	uint64_t offset = below(64);
+	if (offset == VIRTIO_PCI_COMMON_STATUS && below(4))
+		return;		/* seldom reset it */
+	common_set(&rig, (unsigned)offset, 1u << below(4), value());
+	common_get(&rig, (unsigned)below(80), 1u << below(4));
+}
+
+static void write_bars(void)
+{
+	unsigned bar = below(2) ? 1 : 4;
+	mmio_write(&rig, rig.bar[bar] + below(0x4000), 1u << below(4), value());
+	mmio_read(&rig, rig.bar[bar] + below(0x4000), 1u << below(4));
+}
+
+static void write_ring(void)
+{
+	unsigned queue = (unsigned)below(2);
+	static const uint64_t base[] = { 0, RIG_AVAIL, RIG_USED, RIG_INDIRECT };
+	guest_set(&rig, rig_desc(queue) + base[below(4)] + below(QUEUE_SIZE * 16),
+		  value(), random_size());
+}
+
+/* A buffer that is right but for one thing, or right. */
+static void offer(void)
+{
+	unsigned queue = (unsigned)below(2), count = 1 + (unsigned)below(5);
+	struct piece pieces[5];
+	for (unsigned i = 0; i < count; i++)
+		pieces[i] = (struct piece){ RIG_DATA + below(0x10000), (uint32_t)below(2000),
+					    i > count / 2 };
+	pieces[0].length = 16;
+	guest_set(&rig, pieces[0].address, below(15), 4);
+	guest_set(&rig, pieces[0].address + 8, below(3) ? below(DISK_BYTES / 512) : value(), 8);
+	if (!below(8))
+		pieces[below(count)].address = value();
+	if (!below(8))
+		pieces[below(count)].length = (uint32_t)value();
+	if (!rig.queue[queue].size)
+		return;
+	uint16_t head = rig_offer(&rig, queue, pieces, count);
+	if (rig.device->queue[0].ring.indirect ? !below(3) : !below(100))
+		put_desc(&rig, rig_desc(queue), head, rig_desc(queue) + RIG_INDIRECT,
+			 (uint32_t)(below(4) ? 16 * (1 + below(QUEUE_SIZE)) : value()),
+			 VRING_DESC_F_INDIRECT, 0);
+	rig_kick(&rig, queue);
+}
+
+static void restart(void)
+{
+	unsigned queues = rig.device->ops->queues;
+	rig_write(&rig, PCI_BASE_ADDRESS_1, 4, (uint32_t)rig.bar[1]);
+	rig_write(&rig, PCI_BASE_ADDRESS_4, 4, (uint32_t)rig.bar[4]);
+	rig_write(&rig, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+	rig_start(&rig, queues, QUEUE_SIZE, below(2) ? rig.device->offered : 0);
+}
+
+/* Save, damage some of it now and then, load. */
+static void save_and_load(void)
+{
+	struct device *bus = pci_bus_device(rig.pci);
+	struct state s = { 0 };
+	struct error e;
+	bus->ops->save(bus, &s);
+	for (unsigned n = (unsigned)below(4); n; n--)
+		s.data[below(s.size)] = (uint8_t)random64();
+	if (!below(4))
+		s.size = below(s.size);
+	bus->ops->load(bus, &s, &e);
+	state_free(&s);
+}
+
+static void step(void)
+{
+	uint8_t text[32] = { 0 };
+	if (rig.device->status & VIRTIO_CONFIG_S_NEEDS_RESET && !below(4))
+		restart();
+	switch (below(64)) {
+	case 0 ... 5: write_config(); break;
+	case 6 ... 11: write_window(); break;
+	case 12 ... 19: write_common(); break;
+	case 20 ... 25: write_bars(); break;
+	case 26 ... 37: write_ring(); break;
+	case 38 ... 57: offer(); break;
+	case 58 ... 60: restart(); break;
+	case 61: save_and_load(); break;
+	case 62: pci_bus_device(rig.pci)->ops->reset(pci_bus_device(rig.pci)); break;
+	default:
+		if (rig.device->ops->type == VIRTIO_ID_CONSOLE)
+			virtio_console_receive(rig.device, text, below(sizeof text));
+	}
+}
+
+static int fail(uint64_t seed, const char *what)
+{
+	printf("seed %llu: %s\n", (unsigned long long)seed, what);
+	return 1;
+}
+
+/* A driver that behaves: one buffer given and taken back. */
+static bool served(unsigned kind)
+{
+	const struct piece blk[] = {
+		{ RIG_DATA, 16, false }, { RIG_DATA + 512, 512, true }, { RIG_DATA + 256, 1, true },
+	};
+	const struct piece in = { RIG_DATA, 64, true }, out = { RIG_DATA, 64, false };
+	uint32_t head, length;
+	unsigned queue = kind == 1;
+	pci_bus_device(rig.pci)->ops->reset(pci_bus_device(rig.pci));
+	rig_write(&rig, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+	rig_start(&rig, rig.device->ops->queues, QUEUE_SIZE, 0);
+	memory_fill(rig.memory, RIG_DATA, 0, 1024);
+	rig_offer(&rig, queue, kind == 0 ? blk : kind == 1 ? &out : &in, kind ? 1 : 3);
+	rig_kick(&rig, queue);
+	return rig_take(&rig, queue, &head, &length) && rig_status(&rig) == 0xf;
+}
+
+static int round_of(uint64_t seed)
+{
+	unsigned kind = (unsigned)(seed % 3);
+	struct error e;
+	struct stat st;
+	int failures = 0;
+	seed_state = (seed + 1) * 0x9e3779b97f4a7c15ull;
+	rig_create(&rig);
+	uint8_t *hole = rig.memory->ram + MEMORY_LEGACY_HOLE;
+	uint64_t hole_size = MEMORY_LEGACY_HOLE_END - MEMORY_LEGACY_HOLE;
+	memset(hole, HOLE_FILL, hole_size);
+	struct virtio_device *v = create(kind, &e);
+	if (!v)
+		return fail(seed, e.text);
+	rig_probe(&rig, v);
+	restart();
+	for (unsigned i = 0; i < STEPS; i++)
+		step();
+	for (uint64_t i = 0; i < hole_size; i++)
+		if (hole[i] != HOLE_FILL) {
+			failures += fail(seed, "the legacy hole was written");
+			break;
+		}
+	if (fstat(disk->fd, &st) || st.st_size != DISK_BYTES)
+		failures += fail(seed, "the disk changed its size");
+	if (!served(kind))
+		failures += fail(seed, "after a reset the driver is not served");
+	rig_destroy(&rig);
+	return failures;
+}
+
+int main(int argc, char **argv)
+{
+	char path[] = "/tmp/fuzz_virtio.XXXXXX";
+	struct error e;
+	int failures = 0, fd = mkstemp(path);
+	if (fd < 0 || ftruncate(fd, DISK_BYTES)) {
+		perror(path);
+		return 1;
+	}
+	close(fd);
+	disk = disk_raw_open(path, false, &e);
+	unlink(path);
+	if (!disk) {
+		puts(e.text);
+		return 1;
+	}
+	if (argc > 1)
+		failures = round_of(strtoull(argv[1], NULL, 0));
+	else
+		for (uint64_t seed = 0; seed < ROUNDS; seed++)
+			failures += round_of(seed);
+	disk_raw_close(disk);
+	printf("fuzz_virtio: %d failures\n", failures);
+	return failures != 0;
+}
