@@ -200,7 +200,11 @@ static void update(struct lapic *l)
 static void update_extint(struct lapic *l)
 {
 	uint32_t lint0 = l->lvt[LVT(REG_LVT_LINT0)];
+	bool before = l->extint;
 	l->extint = !enabled(l) || (!(lint0 & LVT_MASKED) && LVT_MODE(lint0) == MODE_EXTINT);
+	/* INTR may be waiting at the pin. */
+	if (l->extint && !before)
+		notify(l, LAPIC_INTERRUPT, 0);
 }
 
 static void accept_fixed(struct lapic *l, uint8_t vector, bool level);
@@ -715,11 +719,16 @@ static void write_register(struct lapic *l, unsigned reg, uint32_t value)
 	}
 }
 
+static bool page_present(const struct lapic *l)
+{
+	return enabled(l) && !x2apic(l);
+}
+
 /* Does the MMIO page hold this register for this access? */
 static bool page_has(struct lapic *l, uint32_t offset, enum access access)
 {
 	unsigned reg = offset >> 4;
-	if (!enabled(l) || x2apic(l) || offset & 3)
+	if (offset & 3)
 		return false;
 	if (reg < REGS && registers[reg].access && !(registers[reg].access & X2APIC_ONLY))
 		/* Only the first 4 bytes of 16 are defined. */
@@ -730,8 +739,10 @@ static bool page_has(struct lapic *l, uint32_t offset, enum access access)
 
 uint32_t lapic_read(struct lapic *l, uint32_t offset)
 {
+	uint32_t value = UINT32_MAX;
 	lock(l);
-	uint32_t value = page_has(l, offset, READ) ? read_register(l, offset >> 4) : 0;
+	if (page_present(l))
+		value = page_has(l, offset, READ) ? read_register(l, offset >> 4) : 0;
 	unlock(l);
 	return value;
 }
@@ -739,7 +750,7 @@ uint32_t lapic_read(struct lapic *l, uint32_t offset)
 void lapic_write(struct lapic *l, uint32_t offset, uint32_t value)
 {
 	lock(l);
-	if (page_has(l, offset, WRITE))
+	if (page_present(l) && page_has(l, offset, WRITE))
 		write_register(l, offset >> 4, value & registers[offset >> 4].writable);
 	unlock(l);
 }
@@ -846,8 +857,10 @@ uint64_t lapic_base(const struct lapic *l)
 
 static void reset(struct lapic *l, bool init)
 {
-	if (!init)
+	if (!init) {
 		l->base = APIC_BASE_DEFAULT | APIC_BASE_EN | (l->index ? 0 : APIC_BASE_BSP);
+		l->tsc_offset = 0;
+	}
 	reset_registers(l);
 }
 
@@ -913,8 +926,9 @@ static void load_vectors(struct vectors *v, struct state *s)
 		state_get_field(s, v->word[i]);
 }
 
-void lapic_save(const struct lapic *l, struct state *s)
+void lapic_save(struct lapic *l, struct state *s)
 {
+	lock(l);
 	/* What is left, because the clock may stand elsewhere at the load. */
 	uint32_t left = current_count(l);
 	state_section(s, section, STATE_VERSION);
@@ -937,6 +951,8 @@ void lapic_save(const struct lapic *l, struct state *s)
 	state_put_field(s, l->initial);
 	state_put_field(s, left);
 	state_put_field(s, l->tsc_deadline);
+	state_put_field(s, l->tsc_offset);
+	unlock(l);
 }
 
 /* What no guest can bring about must not come from a file either: a periodic
@@ -949,6 +965,7 @@ static bool plausible(const struct lapic *l)
 
 int lapic_load(struct lapic *l, struct state *s, struct error *e)
 {
+	lock(l);
 	state_open(s, section);
 	l->base = state_get(s, 8);
 	l->tpr = (uint8_t)state_get(s, 1);
@@ -969,6 +986,7 @@ int lapic_load(struct lapic *l, struct state *s, struct error *e)
 	state_get_field(s, l->initial);
 	uint32_t left = (uint32_t)state_get(s, 4);
 	state_get_field(s, l->tsc_deadline);
+	state_get_field(s, l->tsc_offset);
 	if (!plausible(l))
 		s->failed = true;
 	if (s->failed)
@@ -979,5 +997,6 @@ int lapic_load(struct lapic *l, struct state *s, struct error *e)
 		start_count(l, left ? left : 1);	/* due already: after one more count */
 	else
 		reschedule(l);
+	unlock(l);
 	return state_finish(s, section, e);
 }

@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 enum lapic_event {
-	LAPIC_INTERRUPT,	/* lapic_pending() rose: look again */
+	LAPIC_INTERRUPT,	/* lapic_pending() or lapic_extint_accepted() rose: look again */
 	LAPIC_NMI,
 	LAPIC_INIT,
 	LAPIC_SIPI,		/* with the vector of the start page */
@@ -47,12 +47,14 @@ struct lapic *lapic_get(struct lapic_set *set, unsigned processor);
 
 /* --- by the lapic's own processor; these take the lock themselves --- */
 
-/* Power-on state, or with init what INIT leaves: IA32_APIC_BASE stays. */
+/* Power-on state with a TSC offset of 0, or with init what INIT leaves:
+ * IA32_APIC_BASE and the offset stay. */
 void lapic_reset(struct lapic *l, bool init);
 /* What firmware leaves on the first processor: enabled, LINT0 ExtINT ("virtual
  * wire"), LINT1 NMI. */
 void lapic_preset_virtual_wire(struct lapic *l);
-/* The 4 KiB page in xAPIC mode. Offset 0..FFFh. */
+/* The 4 KiB page, offset 0..FFFh. It is there in xAPIC mode only: otherwise
+ * reads are all ones. */
 uint32_t lapic_read(struct lapic *l, uint32_t offset);
 void lapic_write(struct lapic *l, uint32_t offset, uint32_t value);
 /* IA32_APIC_BASE, IA32_TSC_DEADLINE, 800h-8FFh; false: #GP(0). */
@@ -63,6 +65,9 @@ void lapic_acknowledge(struct lapic *l, uint8_t vector);
 void lapic_set_cr8(struct lapic *l, uint8_t value);
 /* Guest TSC = VM clock in TSC ticks + offset; TSC_DEADLINE compares with it. */
 void lapic_set_tsc_offset(struct lapic *l, uint64_t offset);
+/* While the processor does not run. */
+void lapic_save(struct lapic *l, struct state *s);
+int lapic_load(struct lapic *l, struct state *s, struct error *e);
 
 /* --- without the lock --- */
 
@@ -80,7 +85,4 @@ bool lapic_extint_accepted(const struct lapic *l);
 void lapic_msi(struct lapic_set *set, uint64_t address, uint32_t data);
 /* LINT1 of every processor is pulsed. */
 void lapic_nmi(struct lapic_set *set);
-void lapic_save(const struct lapic *l, struct state *s);
-int lapic_load(struct lapic *l, struct state *s, struct error *e);
-
 #endif

@@ -239,6 +239,7 @@ static void software_disable(void **state)
 	struct lapic *l = processor(m, 0);
 	lapic_write(l, LVT_LINT0, 0x700);
 	assert_true(lapic_extint_accepted(l));
+	assert_int_equal(m->count[0][LAPIC_INTERRUPT], 1);	/* INTR may be waiting */
 	send_vector(m, 0, 0x33);
 	lapic_write(l, SVR, 0xff);
 	assert_false(lapic_extint_accepted(l));
@@ -265,7 +266,7 @@ static void global_disable(void **state)
 	assert_true(lapic_extint_accepted(l));
 	send_vector(m, 0, 0x33);
 	assert_int_equal(lapic_pending(l), -1);
-	assert_int_equal(lapic_read(l, SVR), 0);
+	assert_int_equal(lapic_read(l, SVR), 0xffffffff);
 	assert_true(lapic_msr_write(l, MSR_BASE, 0xfee00900));
 	assert_int_equal(lapic_read(l, SVR), 0xff);
 }
@@ -458,7 +459,7 @@ static void x2apic_registers(void **state)
 	uint64_t value;
 	assert_false(read_msr(l, MSR_X2 + 0x02, &value));	/* not in this mode yet */
 	enter_x2apic(l);
-	assert_int_equal(lapic_read(l, ID), 0);	/* the page is gone */
+	assert_int_equal(lapic_read(l, ID), 0xffffffff);	/* the page is gone */
 	assert_true(read_msr(l, MSR_X2 + 0x02, &value) && value == 2);
 	assert_true(read_msr(l, MSR_X2 + 0x0d, &value) && value == 1 << 2);
 	static const struct { uint32_t reg; uint64_t value; bool ok; } write[] = {
@@ -673,10 +674,8 @@ static void save_and_load(void **state)
 	lapic_write(l, DIVIDE, DIVIDE_BY_1);
 	lapic_write(l, INITIAL, 500000);
 	pass(m, 200000);
-	pthread_mutex_lock(&m->lock);
 	lapic_save(l, &s);
 	assert_int_equal(lapic_load(other, &s, &e), 0);
-	pthread_mutex_unlock(&m->lock);
 	assert_int_equal(s.at, s.size);
 	assert_int_equal(lapic_pending(other), 0x99);
 	assert_int_equal(lapic_read(other, CURRENT), 300000);
@@ -691,14 +690,12 @@ static void damaged_state_is_refused(void **state)
 	struct machine *m = *state;
 	struct state s = { 0 };
 	struct error e;
-	pthread_mutex_lock(&m->lock);
 	lapic_save(processor(m, 0), &s);
 	for (size_t n = 0; n < s.size; n++) {
 		struct state cut = { .data = s.data, .size = n };
 		assert_int_equal(lapic_load(processor(m, 1), &cut, &e), -1);
 		assert_int_equal(e.status, STATUS_FILE);
 	}
-	pthread_mutex_unlock(&m->lock);
 	state_free(&s);
 }
 
