@@ -202,15 +202,16 @@ static void acpi_pm_reset(struct device *d)
 
 static void acpi_pm_save(const struct device *d, struct state *s)
 {
-	const struct acpi_pm *pm = container_of(d, const struct acpi_pm, device);
+	struct acpi_pm pm = *container_of(d, const struct acpi_pm, device);
+	sync(&pm);
 	state_section(s, d->ops->name, 1);
-	state_put_field(s, pm->status);
-	state_put_field(s, pm->enable);
-	state_put_field(s, pm->control);
-	state_put_field(s, pm->reset_control);
-	state_put(s, ticks_now(pm), 8);
-	state_put_field(s, pm->seen);
-	state_put_field(s, pm->sci_level);
+	state_put_field(s, pm.status);
+	state_put_field(s, pm.enable);
+	state_put_field(s, pm.control);
+	state_put_field(s, pm.reset_control);
+	state_put(s, ticks_now(&pm), 8);
+	state_put_field(s, pm.seen);
+	state_put_field(s, pm.sci_level);
 }
 
 static int acpi_pm_load(struct device *d, struct state *s, struct error *e)

@@ -84,7 +84,7 @@ struct i8254 {
 	uint8_t port_b;
 	bool irq_level;
 	int64_t rise_at;	/* the tick of counter 0's next rising edge */
-	int64_t last_rise;	/* for I8254_MIN_PERIOD; not state of the guest */
+	int64_t last_rise;	/* for I8254_MIN_PERIOD */
 };
 
 static int64_t ticks_now(const struct i8254 *pit)
@@ -215,17 +215,11 @@ static int64_t next_rise(const struct counter *c, int64_t now, int64_t after)
 	return e < n ? c->start + n : TICK_NEVER;
 }
 
-/* Drive irq0 as counter 0's output is now, and arm the timer for its next
- * rising edge. */
-static void update_irq0(struct i8254 *pit, int64_t now)
+/* Arm the timer for the next rising edge of counter 0. */
+static void arm(struct i8254 *pit, int64_t now)
 {
 	const struct counter *c = &pit->counter[0];
 	int64_t soonest = pit->last_rise + I8254_MIN_PERIOD, rise;
-	bool level = output(c, now);
-	if (level != pit->irq_level) {
-		pit->irq_level = level;
-		irq_set(&pit->irq0, level);
-	}
 	rise = next_rise(c, now, soonest - 1 > now ? soonest - 1 : now);
 	if (c->null_count && c->load_at != TICK_NEVER && rise > c->load_at) {
 		struct counter next = *c;
@@ -240,6 +234,17 @@ static void update_irq0(struct i8254 *pit, int64_t now)
 		timer_set(pit->clock, &pit->timer, tick_to_ns(rise > soonest ? rise : soonest));
 }
 
+/* Something about counter 0 has changed: drive irq0 as its output is now. */
+static void update_irq0(struct i8254 *pit, int64_t now)
+{
+	bool level = output(&pit->counter[0], now);
+	if (level != pit->irq_level) {
+		pit->irq_level = level;
+		irq_set(&pit->irq0, level);
+	}
+	arm(pit, now);
+}
+
 static void rise(void *owner)
 {
 	struct i8254 *pit = owner;
@@ -249,7 +254,7 @@ static void rise(void *owner)
 	irq_set(&pit->irq0, true);
 	pit->irq_level = true;
 	pit->last_rise = now;
-	update_irq0(pit, now);
+	arm(pit, now);
 }
 
 /* An edge that the timer has not come to deliver yet is not lost when the guest
@@ -498,6 +503,13 @@ static int64_t load_tick(uint64_t saved, int64_t now, struct state *s)
 	return now + tick;
 }
 
+/* Ticks since the last rising edge, as far as they matter. */
+static int64_t since_rise(const struct i8254 *pit, int64_t now)
+{
+	int64_t ticks = now - pit->last_rise;
+	return ticks < I8254_MIN_PERIOD ? ticks : I8254_MIN_PERIOD;
+}
+
 static void i8254_save(const struct device *d, struct state *s)
 {
 	const struct i8254 *pit = container_of(d, const struct i8254, device);
@@ -528,6 +540,7 @@ static void i8254_save(const struct device *d, struct state *s)
 	state_put_field(s, pit->port_b);
 	state_put_field(s, pit->irq_level);
 	state_put(s, pit->rise_at <= now, 1);
+	state_put(s, (uint64_t)since_rise(pit, now), 1);
 }
 
 static int i8254_load(struct device *d, struct state *s, struct error *e)
@@ -564,14 +577,14 @@ static int i8254_load(struct device *d, struct state *s, struct error *e)
 	state_get_field(s, pit->port_b);
 	state_get_field(s, pit->irq_level);
 	overdue = state_get(s, 1);
+	pit->last_rise = now - (int64_t)state_get(s, 1);
 	pit->port_b &= PORT_B_WRITABLE;
 	if (state_finish(s, d->ops->name, e)) {
 		i8254_reset(d);
 		return -1;
 	}
-	pit->last_rise = now - I8254_MIN_PERIOD;
 	irq_set(&pit->irq0, pit->irq_level);
-	update_irq0(pit, now);
+	arm(pit, now);
 	if (overdue) {
 		pit->rise_at = now;
 		timer_set(pit->clock, &pit->timer, tick_to_ns(now));
