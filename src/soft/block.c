@@ -181,6 +181,7 @@ static struct block *within_limit(const struct cpu *cpu, struct block *b)
 
 struct block *block_find(struct cpu *cpu)
 {
+	cpu->start_rip = cpu->r[REG_RIP];	/* whose fault it is, if there is one */
 	uint64_t linear = fetch_address(cpu);
 	uint64_t regime = (uint64_t)cpu->tlb_generation << 3 | (unsigned)cpu->mode << 1 |
 		(cpu->cpl == 3);
