@@ -402,10 +402,14 @@ static int i8259_load(struct device *d, struct state *s, struct error *e)
 		if (c->step > STEP_ICW4)
 			s->failed = true;
 	}
+	if (state_finish(s, d->ops->name, e)) {
+		i8259_reset(d);
+		return -1;
+	}
 	update(pic);
 	/* Whoever listens may not know the level yet. */
 	irq_set(&pic->intr, pic->chip[MASTER].output);
-	return state_finish(s, d->ops->name, e);
+	return 0;
 }
 
 static const struct device_ops i8259_device_ops = {
