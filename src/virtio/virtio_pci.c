@@ -572,5 +572,6 @@ int virtio_device_load(struct device *d, struct state *s, struct error *e)
 	}
 	if (v->ops->load)
 		v->ops->load(v, s);
+	update_pin(v);
 	return state_finish(s, name, e);
 }

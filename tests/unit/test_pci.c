@@ -337,16 +337,24 @@ static void test_msix(void **state)
 	assert_int_equal(r->message[0].address, 0x12345678fee01000);
 	assert_int_equal(r->message[0].data, 0x4001);
 	assert_int_equal(mmio_read(r, pba, 4), 0);
+	/* The function's mask alone holds them back, too. */
+	rig_write(r, flags, 2, PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL);
+	pci_msix_notify(d, 0);
+	assert_int_equal(r->messages, 1);
+	assert_int_equal(mmio_read(r, pba, 4), 1);
+	rig_write(r, flags, 2, PCI_MSIX_FLAGS_ENABLE);
+	assert_int_equal(r->messages, 2);
+	assert_int_equal(r->message[1].data, 0x4000);
 
 	mmio_write(r, table + 16 * 2 + 12, 4, PCI_MSIX_ENTRY_CTRL_MASKBIT);
 	pci_msix_notify(d, 2);
 	pci_msix_notify(d, 2);
 	pci_msix_notify(d, 3);
-	assert_int_equal(r->messages, 2);
+	assert_int_equal(r->messages, 3);
 	assert_int_equal(mmio_read(r, pba, 4), 4);
 	mmio_write(r, table + 16 * 2 + 12, 4, 0);
-	assert_int_equal(r->messages, 3);
-	assert_int_equal(r->message[2].data, 0x4002);
+	assert_int_equal(r->messages, 4);
+	assert_int_equal(r->message[3].data, 0x4002);
 }
 
 static void test_reset_save_load(void **state)

@@ -24,6 +24,15 @@ struct fixture {
 	char path[64];
 };
 
+/* In place of the C library's: how often the disk was made stable. */
+static unsigned syncs;
+
+int fdatasync(int fd)
+{
+	syncs++;
+	return fsync(fd);
+}
+
 static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof *f);
@@ -227,6 +236,26 @@ static void test_bounds(void **state)
 	assert_int_equal(sector[100], 0);
 }
 
+/* A driver that knows flush gets a write-back disk; for another each write is
+ * stable before it ends ("Block Device", VIRTIO_BLK_F_FLUSH). */
+static void test_stability(void **state)
+{
+	struct fixture *f = *state;
+	struct rig *r = &f->rig;
+	open_disk(f, false);
+	syncs = 0;
+	rig_start(r, 1, QUEUE_SIZE, BIT(VIRTIO_BLK_F_FLUSH));
+	assert_int_equal(request(r, VIRTIO_BLK_T_OUT, 1, 512, false, NULL), 0);
+	assert_int_equal(syncs, 0);
+	assert_int_equal(request(r, VIRTIO_BLK_T_FLUSH, 0, 0, false, NULL), 0);
+	assert_int_equal(syncs, 1);
+	rig_start(r, 1, QUEUE_SIZE, 0);
+	assert_int_equal(request(r, VIRTIO_BLK_T_OUT, 1, 512, false, NULL), 0);
+	assert_int_equal(syncs, 2);
+	assert_int_equal(request(r, VIRTIO_BLK_T_IN, 1, 512, true, NULL), 0);
+	assert_int_equal(syncs, 2);
+}
+
 static void test_id(void **state)
 {
 	struct fixture *f = *state;
@@ -399,6 +428,7 @@ int main(void)
 		TEST(test_read_write),
 		TEST(test_odd_framing),
 		TEST(test_bounds),
+		TEST(test_stability),
 		TEST(test_id),
 		TEST(test_zeroes_and_discard),
 		TEST(test_readonly),

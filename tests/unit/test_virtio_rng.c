@@ -345,6 +345,30 @@ static void test_save_load_reset(void **state)
 	state_free(&s);
 }
 
+/* A pending INTx survives, with its ISR bit. */
+static void test_save_load_intx(void **state)
+{
+	struct rig *r = *state;
+	struct device *bus = pci_bus_device(r->pci);
+	unsigned line = pci_intx_line(RIG_SLOT, 1);
+	struct error e;
+	struct state s = { 0 };
+	rig_negotiate(r, BIT(VIRTIO_F_VERSION_1));
+	rig_queue(r, 0, 8, VIRTIO_MSI_NO_VECTOR);
+	rig_driver_ok(r);
+	rig_offer(r, 0, &buffer, 1);
+	rig_kick(r, 0);
+	assert_true(r->line[line]);
+	bus->ops->save(bus, &s);
+	bus->ops->reset(bus);
+	assert_false(r->line[line]);
+	assert_int_equal(bus->ops->load(bus, &s, &e), 0);
+	assert_true(r->line[line]);
+	assert_int_equal(mmio_read(r, r->isr, 1), 1);
+	assert_false(r->line[line]);
+	state_free(&s);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -361,6 +385,7 @@ int main(void)
 		TEST(test_broken_ring),
 		TEST(test_configuration_access),
 		TEST(test_save_load_reset),
+		TEST(test_save_load_intx),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
