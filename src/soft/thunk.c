@@ -431,6 +431,9 @@ static bool emit_thunk(struct emit *m, const struct decoded *d, const struct use
 		emit_field(m, RDX, offsetof(struct cpu, fpu));
 		EMIT(m, "\x48\x0f\xae\x0a");	/* fxrstor64 [rdx] */
 	}
+	/* CVTPI2PS enters MMX state from memory, too (SDM); not every host agrees. */
+	if (flags & THUNK_MMX_STATE)
+		EMIT(m, "\x0f\xd7\xc8");	/* pmovmskb ecx, mm0 */
 	for (unsigned n = 0; n < 16; n++)
 		if (u->load >> n & 1)
 			emit_vector(m, n, vex, false);
@@ -630,8 +633,9 @@ static void bind_run(const struct decoded *d, const struct uses *u, unsigned fla
 {
 	bool vex = d->zi.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
 	bool mmx = u->mmx || (flags & THUNK_MMX_STATE);
-	enum check check = vex ? CHECK_AVX : mmx ? (u->vector ? CHECK_MMX_SSE : CHECK_MMX) :
-		u->vector ? CHECK_SSE : CHECK_X87;
+	bool sse = u->vector || (flags & THUNK_MXCSR);	/* CVTPS2PI from memory names no XMM */
+	enum check check = vex ? CHECK_AVX : mmx ? (sse ? CHECK_MMX_SSE : CHECK_MMX) :
+		sse ? CHECK_SSE : CHECK_X87;
 	if (d->zi.mnemonic == ZYDIS_MNEMONIC_EMMS)
 		check = CHECK_MMX;
 	enum memory_use memory = !u->memory ? MEMORY_NONE : u->memory_write ? MEMORY_WRITE : MEMORY_READ;

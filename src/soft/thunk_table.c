@@ -140,7 +140,7 @@ BIND(sse_unaligned, 0)
 BIND(sse_float_packed, THUNK_ALIGNED | THUNK_MXCSR)
 BIND(sse_float_scalar, THUNK_MXCSR)
 BIND(cvtpi2ps, THUNK_MXCSR | THUNK_MMX_STATE)
-BIND(cvtpi2pd, THUNK_MMX_STATE)
+BIND(cvtpi2pd, 0)	/* enters MMX state only with an MMX operand */
 BIND(avx_aligned, THUNK_ALIGNED)
 BIND(avx_float, THUNK_MXCSR)
 BIND(avx_plain, 0)
