@@ -39,10 +39,14 @@ static uint8_t *ram_range(const struct memory *m, uint64_t address, uint64_t n)
 
 static void wrote_range(struct memory *m, const uint8_t *host, uint64_t n)
 {
-	for (uint64_t at = 0; at < n; at += PAGE_SIZE)
-		memory_wrote(m, host + at);
-	if (n)
-		memory_wrote(m, host + n - 1);
+	while (n) {
+		uint64_t part = PAGE_SIZE - ((uint64_t)(host - m->ram) & PAGE_OFFSET_MASK);
+		if (part > n)
+			part = n;
+		memory_wrote_range(m, host, part);
+		host += part;
+		n -= part;
+	}
 }
 
 static enum virtq_result broken(struct virtq_fault *why, const char *format, ...)
@@ -69,7 +73,7 @@ static void store16(struct memory *m, uint64_t address, uint16_t value)
 {
 	uint8_t *host = memory_host(m, address);
 	__atomic_store_n((uint16_t *)host, value, __ATOMIC_RELEASE);
-	memory_wrote(m, host);
+	wrote_range(m, host, sizeof value);
 }
 
 static uint16_t avail_index(const struct virtqueue *q, const struct memory *m)

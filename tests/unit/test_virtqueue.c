@@ -346,7 +346,7 @@ static void test_decoded_code_is_told(void **state)
 	offer(f, 0);
 	assert_int_equal(pop(f), VIRTQ_CHAIN);
 	for (unsigned i = 0; i < 4; i++)
-		atomic_store(&f->m->code[page + i], 0xff);
+		atomic_store(&f->m->code[page + i], ~0ull);
 	struct iovec iov[VIRTQ_MAX_SIZE];
 	unsigned n = virtq_iovec(&f->chain, f->m, true, 0x20, 0x1fe0, iov);
 	assert_int_equal(n, 1);
