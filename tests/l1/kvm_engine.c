@@ -9,12 +9,14 @@
 #include "kvm/kvm.h"
 #include "x86/registers.h"
 
+#include <cpuid.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 enum {
-	GDT = 0x1000, IDT = 0x2000, STACK = 0x9000, CODE = 0x10000, DATA = 0x20000,
+	GDT = 0x1000, IDT = 0x2000, PAGE_DIRECTORY = 0x3000, STACK = 0x9000, CODE = 0x10000, DATA = 0x20000,
+	FLAG = DATA + 0x200,
 	MEMORY = 4 << 20,
 	MARK_PORT = 0x10, TEXT_PORT = 0x20,
 	STOP_MARK = 0xff,
@@ -49,6 +51,15 @@ GUEST(count, "4: incl 0x20000\n inc %ebx\n mov $3, %al\n out %al, $0x10\n jmp 4b
 GUEST(nmi, "movl $0x10f, 0xfee000f0\n movl $0x400, 0xfee00360\n mov $4, %al\n out %al, $0x10\n"
 	"5: hlt\n jmp 5b\n");
 GUEST(handler_nmi, "mov $0x42, %al\n out %al, $0x10\n" STOP);
+/* Turn VMX operation (or SVM) on, wait for the flag, off, wait again. */
+#define WAIT_FOR(value) "8: pause\n cmpl $" #value ", 0x20200\n jne 8b\n"
+GUEST(vmx, "mov $0x480, %ecx\n rdmsr\n mov %eax, 0x30000\n vmxon 0x20208\n"
+	"mov $6, %al\n out %al, $0x10\n" WAIT_FOR(1) "vmxoff\n mov $7, %al\n out %al, $0x10\n"
+	WAIT_FOR(2) STOP);
+GUEST(svm, "mov $0xc0000080, %ecx\n rdmsr\n or $0x1000, %eax\n wrmsr\n"
+	"mov $6, %al\n out %al, $0x10\n" WAIT_FOR(1)
+	"mov $0xc0000080, %ecx\n rdmsr\n and $~0x1000, %eax\n wrmsr\n"
+	"mov $7, %al\n out %al, $0x10\n" WAIT_FOR(2) STOP);
 GUEST(sleep, "mov $5, %al\n out %al, $0x10\n cli\n 6: hlt\n jmp 6b\n");
 
 struct machine {
@@ -99,7 +110,8 @@ static void mark_write(void *owner, uint64_t offset, unsigned size, uint64_t val
 {
 	struct machine *m = owner;
 	if (m->mark_count < sizeof m->marks)
-		m->marks[m->mark_count++] = (uint8_t)value;
+		m->marks[m->mark_count] = (uint8_t)value;
+	__atomic_store_n(&m->mark_count, m->mark_count + 1, __ATOMIC_RELEASE);
 	if (m->on_mark)
 		m->on_mark(m, (uint8_t)value);
 	if (value == STOP_MARK)
@@ -169,14 +181,18 @@ static struct processor_state flat_state(void)
 	return s;
 }
 
-static void machine_open(struct machine *m)
+static void machine_open(struct machine *m, bool expose)
 {
 	static const struct bus_ops mark_ops = { mark_read, mark_write };
 	static const struct bus_ops text_ops = { text_read, text_write };
 	static const struct bus_ops device_ops = { device_read, device_write };
 	static const uint64_t gdt[3] = { 0, 0x00cf9b000000ffff, 0x00cf93000000ffff };
 	struct error e = { 0 };
-	*m = (struct machine){ .config = { .processors = 1, .options = "" }, .eoi_vector = -1 };
+	*m = (struct machine){
+		.config = { .processors = 1, .options = "",
+			.expose_virtualization_extensions = expose },
+		.eoi_vector = -1,
+	};
 	m->memory = memory_create(MEMORY, &e);
 	m->bus = bus_create();
 	if (!m->memory || bus_claim(m->bus, BUS_IO, MARK_PORT, 1, &mark_ops, m, "mark", &e) ||
@@ -340,7 +356,7 @@ static void case_save(struct machine *m)
 	m->engine->ops->get_state(m->engine, 0, &before);
 	m->engine->ops->save(m->engine, &state);
 
-	machine_open(&other);
+	machine_open(&other, false);
 	other.on_mark = stop_at_count;
 	memory_read(m->memory, DATA, page, sizeof page);
 	memory_write(other.memory, DATA, page, sizeof page);
@@ -400,6 +416,61 @@ static void case_stop(struct machine *m)
 	result(m->mark_count == 1, "stop() wakes a processor that sleeps for ever");
 }
 
+static bool processor_is_intel(void)
+{
+	unsigned a, b, c, d;
+	__cpuid(0, a, b, c, d);
+	return b == signature_INTEL_ebx;
+}
+
+static void *watch_hypervisor(void *arg)
+{
+	struct machine *m = arg;
+	uint32_t go = 1;
+	while (__atomic_load_n(&m->mark_count, __ATOMIC_ACQUIRE) < 1)
+		usleep(1000);
+	result(m->engine->ops->hypervisor_running(m->engine),
+	       "a guest in VMX operation (or with SVM on) counts as a hypervisor");
+	memory_write(m->memory, FLAG, &go, sizeof go);
+	while (__atomic_load_n(&m->mark_count, __ATOMIC_ACQUIRE) < 2)
+		usleep(1000);
+	result(!m->engine->ops->hypervisor_running(m->engine), "and no longer when it has left");
+	go = 2;
+	memory_write(m->memory, FLAG, &go, sizeof go);
+	return NULL;
+}
+
+/* In a machine of its own, with the extensions exposed. */
+static void test_hypervisor_running(bool intel)
+{
+	enum { IDENTITY_4M = 0x83, REGION = 0x30000 };
+	static const uint32_t directory[1024] = { IDENTITY_4M };
+	uint64_t region = REGION;
+	struct machine m;
+	struct processor_state s = flat_state();
+	pthread_t thread;
+	machine_open(&m, true);
+	memory_write(m.memory, PAGE_DIRECTORY, directory, sizeof directory);
+	memory_write(m.memory, FLAG + 8, &region, sizeof region);
+	s.cr3 = PAGE_DIRECTORY;
+	s.cr4 = CR4_PSE | (intel ? CR4_VMXE : 0);
+	s.cr0 |= CR0_PG;
+	if (intel)
+		load_code(&m, CODE, guest_vmx, guest_vmx_end);
+	else
+		load_code(&m, CODE, guest_svm, guest_svm_end);
+	m.engine->ops->set_state(m.engine, 0, &s);
+	pthread_create(&thread, NULL, watch_hypervisor, &m);
+	m.engine->ops->run(m.engine, 0);
+	if (m.died_status) {
+		printf("# %s\n", m.dump);
+		result(false, "the guest turns the extensions on");
+		exit(1);
+	}
+	pthread_join(thread, NULL);
+	machine_close(&m);
+}
+
 int main(void)
 {
 	static void (*const cases[])(struct machine *m) = {
@@ -414,9 +485,14 @@ int main(void)
 		return 1;
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		struct machine m;
-		machine_open(&m);
+		machine_open(&m, false);
 		cases[i](&m);
 		machine_close(&m);
 	}
+	config.expose_virtualization_extensions = true;
+	if (kvm_engine_ops.probe(&config, &e))
+		printf("# no nesting here: %s\n", e.text);
+	else
+		test_hypervisor_running(processor_is_intel());
 	return failed;
 }

@@ -10,14 +10,22 @@ file tests/kvm_engine 755 $BUILD/tests/l1/l1_kvm_engine
 END
 "$IMAGES/mkcpio" "$OUT/programs.manifest" "$OUT/programs.cpio" || exit 1
 
+# The parameter matrix with small guests, then Debian as L2.
+matrix="ept=0 unrestricted_guest=0 vpid=0 ept=0+vpid=0 nested=1"
+run=programs:
+for p in $matrix; do run=$run,programs:$p; done
+run=$run,l2,l2:2
+
 boot nested 460 --engine soft --memory 1G --expose-virtualization-extensions --report \
 	--kernel "$IMAGES/vmlinuz" --initrd "$IMAGES/l1.cpio" --initrd "$OUT/programs.cpio" \
-	--append "console=ttyS0 nokaslr panic=-1 quiet nestor.run=programs,l2,l2:2 nestor.word=nested nestor.task=load nestor.append=quiet"
+	--append "console=ttyS0 nokaslr panic=-1 quiet nestor.run=$run nestor.word=nested nestor.task=load nestor.append=quiet"
 is "L1 powers off" 0 "$status"
 is "L1 sees VT-x" vmx "$(fact L1 extensions)"
 matches "kvm_intel loads" "kvm_intel *" "$(fact L1 kvm)"
 sed -n 's/^[^|]*| \(ok\|not ok\) - /\1 - /p' "$log"
-is "the programs of L1 end well" "kvm_engine status=0" "$(fact L1 program)"
+for p in "" $matrix; do
+	check "kvm_intel{$p}: the small guests ran to the end" grep -q "ok - kvm_intel{$(echo "$p" | tr + ' ')} .*and no longer when" "$log"
+done
 for n in 1 2; do
 	check "L2 with $n processors powers off" \
 		grep -q "\[L1\] l2: processors=$n status=0" "$log"
