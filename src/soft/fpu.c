@@ -82,6 +82,11 @@ int fpu_load(struct cpu *cpu, struct state *s, struct error *e)
 	state_get_field(s, f->fdp_linear);
 	state_get_bytes(s, cpu->vec, sizeof(cpu->vec));
 	state_get_field(s, cpu->mxcsr);
+	if (!s->failed && !fpu_xcr0_valid(cpu->xcr0))
+		return error_set(e, STATUS_FILE, "The saved processor has XCR0=%#llx, but this host's "
+				 "processor can run only %#llx; use a host with AVX.",
+				 (unsigned long long)cpu->xcr0,
+				 (unsigned long long)fpu_xcr0_supported());
 	/* Thunks load these into the host, which refuses reserved bits. */
 	cpu->mxcsr &= fpu_mxcsr_mask();
 	f->image.fcw = (uint16_t)((f->image.fcw & FCW_WRITABLE) | FCW_FIXED);

@@ -600,14 +600,16 @@ void run(struct cpu *cpu, const struct insn *i, enum check check, enum memory_us
 	if (check >= CHECK_MMX)
 		cpu->fpu->image.mxcsr = MXCSR_INITIAL;
 	uint64_t fault = ((thunk_code *)(uintptr_t)i->extra)(cpu, p);
-	if (memory == MEMORY_WRITE)
-		linear_commit(cpu);
 	if (mxcsr) {
 		if (unlikely((cpu->mxcsr & ~MXCSR_STATUS) != MXCSR_INITIAL))
 			_mm_setcsr(MXCSR_INITIAL);
-		if (unlikely(fault))
+		if (unlikely(fault)) {
+			cpu->commit.pending = false;
 			raise_simd(cpu);
+		}
 	}
+	if (memory == MEMORY_WRITE)
+		linear_commit(cpu);
 	if (check == CHECK_X87 && !i->spare[SPARE_CONTROL])
 		note_pointers(cpu, i, memory);
 }
