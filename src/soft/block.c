@@ -38,6 +38,7 @@ struct jump {
 struct block_cache {
 	uint8_t *arena;
 	size_t used;
+	uint64_t emptied;	/* how often: pointers to blocks from before are void */
 	struct insn single;
 	struct block *hash[1u << HASH_BITS];
 	struct jump jump[1u << JUMP_BITS];
@@ -66,17 +67,12 @@ static void cache_empty(struct block_cache *c)
 	memset(c->hash, 0, sizeof c->hash);
 	memset(c->jump, 0, sizeof c->jump);
 	c->used = 0;
+	c->emptied++;
 }
 
 static unsigned hash_of(uint64_t key)
 {
 	return (unsigned)(key * 0x9e3779b97f4a7c15ull >> (64 - HASH_BITS));
-}
-
-static bool fresh(struct cpu *cpu, const struct block *b)
-{
-	return atomic_load_explicit(&cpu->memory->version[b->page], memory_order_relaxed) ==
-		b->version;
 }
 
 /* Decode the block that begins at host, offset `at` in RAM. NULL when its first
@@ -131,7 +127,7 @@ static struct block *hash_find(struct cpu *cpu, uint64_t key)
 	while (*at) {
 		struct block *b = *at;
 		if (b->key == key) {
-			if (fresh(cpu, b))
+			if (block_fresh(cpu, b))
 				return b;
 			*at = b->next;	/* stale: forget it */
 			continue;
@@ -183,10 +179,8 @@ struct block *block_find(struct cpu *cpu)
 {
 	cpu->start_rip = cpu->r[REG_RIP];	/* whose fault it is, if there is one */
 	uint64_t linear = fetch_address(cpu);
-	uint64_t regime = (uint64_t)cpu->tlb_generation << 3 | (unsigned)cpu->mode << 1 |
-		(cpu->cpl == 3);
 	struct jump *j = &cpu->blocks->jump[(linear ^ linear >> JUMP_BITS) & ((1u << JUMP_BITS) - 1)];
-	if (likely(j->linear == linear && j->regime == regime && fresh(cpu, j->block)))
+	if (likely(j->linear == linear && j->regime == cpu->regime && block_fresh(cpu, j->block)))
 		return within_limit(cpu, j->block);
 	struct translation t;
 	const uint8_t *host = fetch_host(cpu, linear, &t);
@@ -199,9 +193,21 @@ struct block *block_find(struct cpu *cpu)
 	if (!b)
 		return NULL;
 	tlb_note_fetch(cpu, linear);
-	regime = (uint64_t)cpu->tlb_generation << 3 | (unsigned)cpu->mode << 1 | (cpu->cpl == 3);
-	*j = (struct jump){ linear, regime, b };
+	*j = (struct jump){ linear, cpu->regime, b };
 	return within_limit(cpu, b);
+}
+
+struct block *block_follow_slow(struct cpu *cpu, struct block *last)
+{
+	uint64_t emptied = cpu->blocks->emptied;
+	struct block *b = block_find(cpu);
+	if (b && last && cpu->mode == MODE_64 && emptied == cpu->blocks->emptied) {
+		last->link[1] = last->link[0];
+		last->link[0].rip = cpu->r[REG_RIP];
+		last->link[0].regime = cpu->regime;
+		last->link[0].block = b;
+	}
+	return b;
 }
 
 const struct insn *block_single(struct cpu *cpu)

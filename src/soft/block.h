@@ -13,6 +13,9 @@ struct block {
 	uint32_t page;
 	uint16_t count;		/* instructions */
 	uint16_t length;	/* bytes */
+	/* Blocks that followed this one (64-bit mode): the jump cache beside
+	 * the block, where the processor's own caches have it already. */
+	struct { uint64_t rip, regime; struct block *block; } link[2];
 	struct insn insn[];
 };
 
@@ -22,6 +25,26 @@ void block_cache_destroy(struct block_cache *c);
 /* The block at the current CS:RIP, fetched and decoded if need be; raises what
  * the fetch raises. Sets cpu->block. */
 struct block *block_find(struct cpu *cpu);
+
+/* The same after `last` ran to its end (NULL: nothing did). */
+static inline bool block_fresh(const struct cpu *cpu, const struct block *b)
+{
+	return atomic_load_explicit(&cpu->memory->version[b->page], memory_order_relaxed) ==
+		b->version;
+}
+
+struct block *block_follow_slow(struct cpu *cpu, struct block *last);
+
+static inline struct block *block_follow(struct cpu *cpu, struct block *last)
+{
+	uint64_t rip = cpu->r[REG_RIP];
+	if (likely(last != NULL))
+		for (unsigned n = 0; n < ARRAY_SIZE(last->link); n++)
+			if (last->link[n].rip == rip && last->link[n].regime == cpu->regime &&
+			    block_fresh(cpu, last->link[n].block))
+				return last->link[n].block;
+	return block_follow_slow(cpu, last);
+}
 
 /* The one instruction at CS:RIP, in a buffer that the next call overwrites. */
 const struct insn *block_single(struct cpu *cpu);

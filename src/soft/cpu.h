@@ -166,6 +166,7 @@ struct cpu {
 	/* --- memory --- */
 	struct tlb_context *context;	/* current */
 	unsigned long tlb_generation;	/* raised whenever a fetched address may mean another page */
+	uint64_t regime;	/* generation, code mode and privilege: what a fetch depends on */
 	uint8_t bounce[64] __attribute__((aligned(64)));	/* accesses without one host address */
 	struct {
 		bool pending;

@@ -311,28 +311,30 @@ static void count_time(struct cpu *cpu)
 		clock_run_due(clock);
 }
 
-/* One turn of the loop. */
-static void turn(struct cpu *cpu, bool counted)
+/* One turn of the loop. Returns the block that ran to its end, if any. */
+static struct block *turn(struct cpu *cpu, struct block *last, bool counted)
 {
 	uint32_t events = atomic_load_explicit(&cpu->events, memory_order_relaxed);
 	if (unlikely(counted))
 		count_time(cpu);
 	if (unlikely(events | cpu->inhibit | cpu->step | cpu->activity)) {
 		boundary(cpu, events);
+		last = NULL;
 		if (cpu->activity != ACTIVITY_ACTIVE) {
 			idle(cpu);
-			return;
+			return NULL;
 		}
 		if (cpu->inhibit | cpu->step) {
 			single(cpu);
-			return;
+			return NULL;
 		}
 	}
-	struct block *b = block_find(cpu);
+	struct block *b = block_follow(cpu, last);
 	if (likely(b))
 		block_run(cpu, b);
 	else
 		single(cpu);
+	return b;
 }
 
 void cpu_loop(struct cpu *cpu)
@@ -342,8 +344,9 @@ void cpu_loop(struct cpu *cpu)
 	enter_running(cpu);
 	if (sigsetjmp(cpu->unwind, 0))
 		account(cpu);
+	struct block *last = NULL;
 	while (!(atomic_load_explicit(&cpu->events, memory_order_relaxed) & EVENT_STOP))
-		turn(cpu, counted);
+		last = turn(cpu, last, counted);
 	leave_running(cpu);
 	thunk_thread_leave();
 }

@@ -48,12 +48,19 @@ static void table_clear(struct tlb_entry *t)
 		t[n].read = t[n].write = t[n].exec = TLB_NO;
 }
 
+static void regime_update(struct cpu *cpu)
+{
+	cpu->regime = (uint64_t)cpu->tlb_generation << 3 | (unsigned)cpu->mode << 1 | (cpu->cpl == 3);
+}
+
 static void generation_renew(struct cpu *cpu, struct tlb_context *x)
 {
 	x->generation = ++cpu->contexts->generations;
 	memset(x->fetched, 0, sizeof x->fetched);
-	if (x == cpu->context)
+	if (x == cpu->context) {
 		cpu->tlb_generation = x->generation;
+		regime_update(cpu);
+	}
 }
 
 static void context_clear(struct cpu *cpu, struct tlb_context *x)
@@ -94,6 +101,7 @@ void tlb_class_select(struct cpu *cpu)
 		cpu->tlb = cpu->contexts->none;
 	else
 		cpu->tlb = cpu->context->table[c];
+	regime_update(cpu);
 }
 
 /* The PCID that tags translations now: 0 unless 4-level paging with PCIDE. */
