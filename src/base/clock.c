@@ -85,10 +85,11 @@ void timer_set(struct clock *c, struct timer *t, uint64_t deadline)
 /* Board lock held. */
 static void fire_due(struct clock *c)
 {
-	/* One look at the time, so that a timer that re-arms itself into the
-	 * past cannot hold the lock for ever. */
+	/* So many at once, so that a timer that re-arms itself into the past
+	 * cannot hold the lock for ever. */
+	enum { AT_ONCE = 256 };
 	uint64_t now = clock_now(c);
-	while (c->timers && c->timers->deadline <= now) {
+	for (unsigned n = 0; n < AT_ONCE && c->timers && c->timers->deadline <= now; n++) {
 		struct timer *t = c->timers;
 		c->timers = t->next;
 		t->deadline = CLOCK_NEVER;

@@ -128,6 +128,7 @@ void cpu_reset(struct cpu *cpu, bool init)
 		vtx_reset(cpu, init);
 	tlb_flush_all(cpu);
 	cpu_set_state(cpu, &p);
+	cpu->r[RDX] = cpuid_leaf(cpu, 1, 0).eax;	/* the signature */
 	cpu->activity = ACTIVITY_ACTIVE;
 }
 
