@@ -101,6 +101,7 @@ static volatile sig_atomic_t running;
 static void handler(int number, siginfo_t *info, void *context)
 {
 	ucontext_t *u = context;
+	(void)info;
 	greg_t *g = u->uc_mcontext.gregs;
 
 	if (!running) {	/* a fault of the test itself */
@@ -149,6 +150,7 @@ bool native_start(void)
 		if (sigaction(signals[n], &action, NULL) != 0)
 			return false;
 	jump_back((uint8_t *)NATIVE_LANDING, native_exit_landing);
+	jump_back((uint8_t *)NATIVE_LANDING_NEAR, native_exit_landing);
 	native_area.avx = __builtin_cpu_supports("avx") != 0;
 	native_area.target = NATIVE_INSN;
 	started = true;

@@ -19,6 +19,7 @@ enum {
 	NATIVE_CODE = 0x1100000,	/* one page */
 	NATIVE_INSN = NATIVE_CODE + 0x400,	/* the instruction begins here */
 	NATIVE_LANDING = NATIVE_CODE + 0x800,	/* a branch that is taken may go here */
+	NATIVE_LANDING_NEAR = NATIVE_INSN + 0x40,	/* the same for 8-bit displacements */
 	NATIVE_INSN_MAX = 15,
 };
 
@@ -27,7 +28,7 @@ enum {
 struct native_state {
 	uint64_t gpr[16];	/* in encoding order: RAX RCX RDX RBX RSP .. R15 */
 	uint64_t rflags;	/* TF must be clear; so must AC if accesses may be misaligned */
-	uint64_t rip;		/* after: next instruction, NATIVE_LANDING, or the fault's */
+	uint64_t rip;		/* after: next instruction, NATIVE_LANDING (for both landings), or the fault's */
 	uint8_t ymm[16][32] __attribute__((aligned(32)));
 	uint8_t fx[512] __attribute__((aligned(32)));
 };
