@@ -53,6 +53,12 @@ static void op_undefined(struct cpu *cpu, const struct insn *i)
 	raise_ud(cpu);
 }
 
+static void op_too_long(struct cpu *cpu, const struct insn *i)
+{
+	(void)i;
+	raise_gp(cpu, 0);
+}
+
 /* A GPR as byte offset into cpu->r; -1 when the register is none. */
 static int gpr_offset(ZydisRegister reg)
 {
@@ -162,6 +168,8 @@ bool decode_insn(const uint8_t *bytes, unsigned n, enum code_mode mode, struct i
 	if (!ZYAN_SUCCESS(status)) {
 		if (status == ZYDIS_STATUS_NO_MORE_DATA)
 			out->len = 0;
+		else if (status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG)
+			out->fn = op_too_long;
 		return false;
 	}
 	memcpy(d.bytes, bytes, d.zi.length);
