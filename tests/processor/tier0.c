@@ -127,6 +127,8 @@ void tier0_start(void)
 	p.efer = EFER_LME | EFER_LMA | EFER_SCE | EFER_NXE;
 	for (unsigned s = SEG_ES; s <= SEG_GS; s++)
 		p.seg[s] = user_data;
+	/* As a 64-bit process has them. */
+	p.seg[SEG_FS].selector = p.seg[SEG_GS].selector = 0;
 	p.seg[SEG_CS] = user_code;
 	p.seg[SEG_TR] = (struct segment){ SELECTOR_TSS, AR_TSS_BUSY, 0x67, TSS };
 	p.gdtr = (struct table_register){ GDT, 0x3f };
