@@ -18,7 +18,7 @@ run=$run,l2,l2:2
 
 boot nested 460 --engine soft --memory 1G --expose-virtualization-extensions --report \
 	--kernel "$IMAGES/vmlinuz" --initrd "$IMAGES/l1.cpio" --initrd "$OUT/programs.cpio" \
-	--append "console=ttyS0 nokaslr panic=-1 quiet nestor.run=$run nestor.word=nested nestor.task=load nestor.append=quiet"
+	--append "console=ttyS0 nokaslr panic=-1 quiet cryptomgr.notests nestor.run=$run nestor.word=nested nestor.task=load nestor.append=quiet"
 is "L1 powers off" 0 "$status"
 is "L1 sees VT-x" vmx "$(fact L1 extensions)"
 matches "kvm_intel loads" "kvm_intel *" "$(fact L1 kvm)"
