@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "x86/registers.h"
 
+#include <cpuid.h>
 #include <errno.h>
 #include <sys/ioctl.h>
 
@@ -16,6 +17,7 @@ enum { EAX, EBX, ECX, EDX };
 enum {
 	LEAF_SIGNATURE = 0x40000000,
 	LEAF_LAST_INTEL = 0x15,
+	LEAF_BRAND_FIRST = 0x80000002, LEAF_BRAND_LAST = 0x80000004,
 	LEAF1_ECX_VMX = 1 << 5,
 	LEAF1_ECX_TSC_DEADLINE = 1 << 24,
 	LEAF1_ECX_HYPERVISOR = 1u << 31,
@@ -75,6 +77,12 @@ int kvm_cpuid_supported(int kvm, struct kvm_cpuid_set *set, struct error *e)
 	if (ioctl(kvm, KVM_GET_SUPPORTED_CPUID, set))
 		return error_set(e, STATUS_ENGINE,
 			"KVM does not say which CPUID it supports: %s.", strerror(errno));
+	/* KVM leaves the processor's name to us: the host's own. */
+	for (uint32_t leaf = LEAF_BRAND_FIRST; leaf <= LEAF_BRAND_LAST; leaf++) {
+		struct kvm_cpuid_entry2 *c = kvm_cpuid_find(set, leaf, 0);
+		if (c && !c->eax)
+			__cpuid(leaf, c->eax, c->ebx, c->ecx, c->edx);
+	}
 	return 0;
 }
 
