@@ -97,25 +97,31 @@ bool memory_read(struct memory *m, uint64_t pa, void *to, uint64_t n);
 bool memory_write(struct memory *m, uint64_t pa, const void *from, uint64_t n);
 bool memory_fill(struct memory *m, uint64_t pa, uint8_t value, uint64_t n);
 
+/* Guest memory as the guest's own types: at any alignment. */
+typedef uint8_t guest_uint8_t;
+typedef uint16_t guest_uint16_t __attribute__((aligned(1)));
+typedef uint32_t guest_uint32_t __attribute__((aligned(1)));
+typedef uint64_t guest_uint64_t __attribute__((aligned(1)));
+
 /* A naturally aligned 1, 2, 4 or 8 byte access is exactly one host access;
  * never a memcpy that may tear. */
 static inline uint64_t host_load(const void *p, unsigned size)
 {
 	switch (size) {
-	case 1: return *(const volatile uint8_t *)p;
-	case 2: return *(const volatile uint16_t *)p;
-	case 4: return *(const volatile uint32_t *)p;
-	default: return *(const volatile uint64_t *)p;
+	case 1: return *(const volatile guest_uint8_t *)p;
+	case 2: return *(const volatile guest_uint16_t *)p;
+	case 4: return *(const volatile guest_uint32_t *)p;
+	default: return *(const volatile guest_uint64_t *)p;
 	}
 }
 
 static inline void host_store(void *p, uint64_t v, unsigned size)
 {
 	switch (size) {
-	case 1: *(volatile uint8_t *)p = (uint8_t)v; break;
-	case 2: *(volatile uint16_t *)p = (uint16_t)v; break;
-	case 4: *(volatile uint32_t *)p = (uint32_t)v; break;
-	default: *(volatile uint64_t *)p = v; break;
+	case 1: *(volatile guest_uint8_t *)p = (uint8_t)v; break;
+	case 2: *(volatile guest_uint16_t *)p = (uint16_t)v; break;
+	case 4: *(volatile guest_uint32_t *)p = (uint32_t)v; break;
+	default: *(volatile guest_uint64_t *)p = v; break;
 	}
 }
 

@@ -29,7 +29,7 @@ static inline uint##B##_t op##B(struct cpu *cpu, uint##B##_t a, uint##B##_t bit)
 	return a; \
 } \
 /* bit < B, or the host would look elsewhere */ \
-static inline void op##_locked##B(struct cpu *cpu, volatile uint##B##_t *p, uint##B##_t bit) \
+static inline void op##_locked##B(struct cpu *cpu, volatile guest_uint##B##_t *p, uint##B##_t bit) \
 { \
 	uint16_t f = cpu->arith; \
 	__asm__ volatile(FLAGS_PUT "lock; " #op SUFFIX(B) " %2, %0\n\t" FLAGS_TAKE \
@@ -61,7 +61,7 @@ FN(op##_rr##B) { reg_set##B(cpu, i, 0, op##B(cpu, reg_get##B(cpu, i, 0), reg_get
 FN(op##_ri##B) { reg_set##B(cpu, i, 0, op##B(cpu, reg_get##B(cpu, i, 0), (uint##B##_t)i->imm)); } \
 FN(op##_mi##B) \
 { \
-	volatile uint##B##_t *p = mem_pointer(cpu, i, B / 8); \
+	volatile guest_uint##B##_t *p = mem_pointer(cpu, i, B / 8); \
 	*p = op##B(cpu, *p, (uint##B##_t)i->imm); \
 	linear_commit(cpu); \
 } \
@@ -70,20 +70,20 @@ FN(op##_li##B) \
 	op##_locked##B(cpu, mem_pointer(cpu, i, B / 8), i->imm & (B - 1)); \
 	linear_commit(cpu); \
 } \
-static inline volatile uint##B##_t *op##_word##B(struct cpu *cpu, const struct insn *i) \
+static inline volatile guest_uint##B##_t *op##_word##B(struct cpu *cpu, const struct insn *i) \
 { \
 	int64_t bit = (int##B##_t)reg_get##B(cpu, i, 1); \
 	return linear_write_pointer(cpu, bit_linear(cpu, i, bit, B, true), B / 8); \
 } \
 FN(op##_mr##B) \
 { \
-	volatile uint##B##_t *p = op##_word##B(cpu, i); \
+	volatile guest_uint##B##_t *p = op##_word##B(cpu, i); \
 	*p = op##B(cpu, *p, reg_get##B(cpu, i, 1)); \
 	linear_commit(cpu); \
 } \
 FN(op##_lr##B) \
 { \
-	volatile uint##B##_t *p = op##_word##B(cpu, i); \
+	volatile guest_uint##B##_t *p = op##_word##B(cpu, i); \
 	op##_locked##B(cpu, p, reg_get##B(cpu, i, 1) & (B - 1)); \
 	linear_commit(cpu); \
 }

@@ -15,7 +15,7 @@ FN(xchg_rr##B) \
 } \
 static inline void xchg_memory##B(struct cpu *cpu, const struct insn *i, unsigned n) \
 { \
-	volatile uint##B##_t *p = mem_pointer(cpu, i, B / 8); \
+	volatile guest_uint##B##_t *p = mem_pointer(cpu, i, B / 8); \
 	uint##B##_t v = reg_get##B(cpu, i, n); \
 	__asm__ volatile("xchg" SUFFIX(B) " %0, %1" : "+r"(v), "+m"(*p) : : "memory"); \
 	linear_commit(cpu); \
@@ -46,7 +46,7 @@ FN(xadd_rr##B) \
 } \
 FN(xadd_mr##B) \
 { \
-	volatile uint##B##_t *p = mem_pointer(cpu, i, B / 8); \
+	volatile guest_uint##B##_t *p = mem_pointer(cpu, i, B / 8); \
 	uint##B##_t b = reg_get##B(cpu, i, 1); \
 	uint16_t f; \
 	__asm__ volatile("xadd" SUFFIX(B) " %1, %0\n\t" FLAGS_TAKE \
@@ -57,7 +57,7 @@ FN(xadd_mr##B) \
 } \
 FN(xadd_lr##B) \
 { \
-	volatile uint##B##_t *p = mem_pointer(cpu, i, B / 8); \
+	volatile guest_uint##B##_t *p = mem_pointer(cpu, i, B / 8); \
 	uint##B##_t b = reg_get##B(cpu, i, 1); \
 	uint16_t f; \
 	__asm__ volatile("lock; xadd" SUFFIX(B) " %1, %0\n\t" FLAGS_TAKE \
@@ -83,7 +83,7 @@ bool bind_xadd(const struct decoded *d, struct insn *out)
 #define CMPXCHG_MEMORY(name, lock, B) \
 FN(name##B) \
 { \
-	volatile uint##B##_t *p = mem_pointer(cpu, i, B / 8); \
+	volatile guest_uint##B##_t *p = mem_pointer(cpu, i, B / 8); \
 	uint##B##_t b = reg_get##B(cpu, i, 1); \
 	uint64_t a = cpu->r[RAX]; \
 	uint64_t f = a; \
@@ -148,7 +148,7 @@ bool bind_cmpxchg(const struct decoded *d, struct insn *out)
 
 FN(cmpxchg8b)
 {
-	volatile uint64_t *p = mem_pointer(cpu, i, 8);
+	volatile guest_uint64_t *p = mem_pointer(cpu, i, 8);
 	uint64_t expected = (uint32_t)cpu->r[RAX] | cpu->r[RDX] << 32;
 	uint64_t desired = (uint32_t)cpu->r[RBX] | cpu->r[RCX] << 32;
 	bool equal;

@@ -21,7 +21,7 @@ static inline uint##B##_t op##B(struct cpu *cpu, uint##B##_t a, uint##B##_t b) \
 }
 
 #define OP2_LOCKED(op, B) \
-static inline void op##_locked##B(struct cpu *cpu, volatile uint##B##_t *p, uint##B##_t b) \
+static inline void op##_locked##B(struct cpu *cpu, volatile guest_uint##B##_t *p, uint##B##_t b) \
 { \
 	uint16_t f; \
 	__asm__ volatile("lock; " #op SUFFIX(B) " %2, %0\n\t" FLAGS_TAKE \
@@ -40,7 +40,7 @@ static inline uint##B##_t op##B(struct cpu *cpu, uint##B##_t a, uint##B##_t b) \
 }
 
 #define OP2_CARRY_LOCKED(op, B) \
-static inline void op##_locked##B(struct cpu *cpu, volatile uint##B##_t *p, uint##B##_t b) \
+static inline void op##_locked##B(struct cpu *cpu, volatile guest_uint##B##_t *p, uint##B##_t b) \
 { \
 	uint16_t f; \
 	__asm__ volatile(CARRY_PUT(3) "lock; " #op SUFFIX(B) " %2, %0\n\t" FLAGS_TAKE \
@@ -68,7 +68,7 @@ static inline uint##B##_t op##B(struct cpu *cpu, uint##B##_t a) \
 	cpu->arith = f; \
 	return a; \
 } \
-static inline void op##_locked##B(struct cpu *cpu, volatile uint##B##_t *p) \
+static inline void op##_locked##B(struct cpu *cpu, volatile guest_uint##B##_t *p) \
 { \
 	uint16_t f; \
 	__asm__ volatile(CARRY_PUT(2) "lock; " #op SUFFIX(B) " %0\n\t" FLAGS_TAKE \
@@ -84,7 +84,7 @@ static inline uint##B##_t neg##B(struct cpu *cpu, uint##B##_t a) \
 	cpu->arith = f; \
 	return a; \
 } \
-static inline void neg_locked##B(struct cpu *cpu, volatile uint##B##_t *p) \
+static inline void neg_locked##B(struct cpu *cpu, volatile guest_uint##B##_t *p) \
 { \
 	uint16_t f; \
 	__asm__ volatile("lock; neg" SUFFIX(B) " %0\n\t" FLAGS_TAKE \
@@ -98,7 +98,7 @@ static inline uint##B##_t not##B(struct cpu *cpu, uint##B##_t a) \
 	(void)cpu; \
 	return (uint##B##_t)~a; \
 } \
-static inline void not_locked##B(struct cpu *cpu, volatile uint##B##_t *p) \
+static inline void not_locked##B(struct cpu *cpu, volatile guest_uint##B##_t *p) \
 { \
 	(void)cpu; \
 	__asm__ volatile("lock; not" SUFFIX(B) " %0" : "+m"(*p) : : "memory"); \
@@ -121,13 +121,13 @@ FN(op##_rp##B) \
 } \
 FN(op##_mr##B) \
 { \
-	volatile uint##B##_t *p = mem_pointer(cpu, i, B / 8); \
+	volatile guest_uint##B##_t *p = mem_pointer(cpu, i, B / 8); \
 	*p = op##B(cpu, *p, reg_get##B(cpu, i, 1)); \
 	linear_commit(cpu); \
 } \
 FN(op##_pr##B) \
 { \
-	volatile uint##B##_t *p = plain_pointer(cpu, i, B / 8); \
+	volatile guest_uint##B##_t *p = plain_pointer(cpu, i, B / 8); \
 	*p = op##B(cpu, *p, reg_get##B(cpu, i, 1)); \
 	linear_commit(cpu); \
 } \
@@ -138,13 +138,13 @@ FN(op##_lr##B) \
 } \
 FN(op##_mi##B) \
 { \
-	volatile uint##B##_t *p = mem_pointer(cpu, i, B / 8); \
+	volatile guest_uint##B##_t *p = mem_pointer(cpu, i, B / 8); \
 	*p = op##B(cpu, *p, (uint##B##_t)i->imm); \
 	linear_commit(cpu); \
 } \
 FN(op##_pi##B) \
 { \
-	volatile uint##B##_t *p = plain_pointer(cpu, i, B / 8); \
+	volatile guest_uint##B##_t *p = plain_pointer(cpu, i, B / 8); \
 	*p = op##B(cpu, *p, (uint##B##_t)i->imm); \
 	linear_commit(cpu); \
 } \
@@ -168,13 +168,13 @@ FN(op##_pi##B) { op##B(cpu, plain_get##B(cpu, i), (uint##B##_t)i->imm); }
 FN(op##_r##B) { reg_set##B(cpu, i, 0, op##B(cpu, reg_get##B(cpu, i, 0))); } \
 FN(op##_m##B) \
 { \
-	volatile uint##B##_t *p = mem_pointer(cpu, i, B / 8); \
+	volatile guest_uint##B##_t *p = mem_pointer(cpu, i, B / 8); \
 	*p = op##B(cpu, *p); \
 	linear_commit(cpu); \
 } \
 FN(op##_p##B) \
 { \
-	volatile uint##B##_t *p = plain_pointer(cpu, i, B / 8); \
+	volatile guest_uint##B##_t *p = plain_pointer(cpu, i, B / 8); \
 	*p = op##B(cpu, *p); \
 	linear_commit(cpu); \
 } \

@@ -20,7 +20,7 @@ uint##B##_t mem_get##B(struct cpu *cpu, const struct insn *i) \
 		uint64_t linear = based_linear(cpu, i); \
 		struct tlb_entry *e = tlb_entry_for(cpu, linear); \
 		if (likely(e->read == ((linear + (B / 8 - 1)) & ~PAGE_OFFSET_MASK))) \
-			return *(volatile uint##B##_t *)(linear + e->addend); \
+			return *(volatile guest_uint##B##_t *)(linear + e->addend); \
 	} \
 	return (uint##B##_t)linear_read(cpu, insn_linear(cpu, i, B / 8, false), B / 8); \
 } \
@@ -30,7 +30,7 @@ void mem_set##B(struct cpu *cpu, const struct insn *i, uint##B##_t v) \
 		uint64_t linear = based_linear(cpu, i); \
 		struct tlb_entry *e = tlb_entry_for(cpu, linear); \
 		if (likely(e->write == ((linear + (B / 8 - 1)) & ~PAGE_OFFSET_MASK))) { \
-			*(volatile uint##B##_t *)(linear + e->addend) = v; \
+			*(volatile guest_uint##B##_t *)(linear + e->addend) = v; \
 			return; \
 		} \
 	} \

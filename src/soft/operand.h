@@ -120,7 +120,7 @@ static inline uint##B##_t plain_get##B(struct cpu *cpu, const struct insn *i) \
 	uint64_t linear = plain_linear(cpu, i); \
 	struct tlb_entry *e = tlb_entry_for(cpu, linear); \
 	if (likely(e->read == ((linear + (B / 8 - 1)) & ~PAGE_OFFSET_MASK))) \
-		return *(volatile uint##B##_t *)(linear + e->addend); \
+		return *(volatile guest_uint##B##_t *)(linear + e->addend); \
 	return mem_get##B(cpu, i); \
 } \
 static inline void plain_set##B(struct cpu *cpu, const struct insn *i, uint##B##_t v) \
@@ -128,7 +128,7 @@ static inline void plain_set##B(struct cpu *cpu, const struct insn *i, uint##B##
 	uint64_t linear = plain_linear(cpu, i); \
 	struct tlb_entry *e = tlb_entry_for(cpu, linear); \
 	if (likely(e->write == ((linear + (B / 8 - 1)) & ~PAGE_OFFSET_MASK))) \
-		*(volatile uint##B##_t *)(linear + e->addend) = v; \
+		*(volatile guest_uint##B##_t *)(linear + e->addend) = v; \
 	else \
 		mem_set##B(cpu, i, v); \
 }

@@ -35,13 +35,13 @@ FN(op##_ri##B) { reg_set##B(cpu, i, 0, op##B(cpu, reg_get##B(cpu, i, 0), (uint8_
 FN(op##_rr##B) { reg_set##B(cpu, i, 0, op##B(cpu, reg_get##B(cpu, i, 0), (uint8_t)cpu->r[RCX])); } \
 FN(op##_mi##B) \
 { \
-	volatile uint##B##_t *p = mem_pointer(cpu, i, B / 8); \
+	volatile guest_uint##B##_t *p = mem_pointer(cpu, i, B / 8); \
 	*p = op##B(cpu, *p, (uint8_t)i->imm); \
 	linear_commit(cpu); \
 } \
 FN(op##_mr##B) \
 { \
-	volatile uint##B##_t *p = mem_pointer(cpu, i, B / 8); \
+	volatile guest_uint##B##_t *p = mem_pointer(cpu, i, B / 8); \
 	*p = op##B(cpu, *p, (uint8_t)cpu->r[RCX]); \
 	linear_commit(cpu); \
 }
@@ -106,7 +106,7 @@ static inline void op##_register##B(struct cpu *cpu, const struct insn *i, uint8
 } \
 static inline void op##_memory##B(struct cpu *cpu, const struct insn *i, uint8_t count) \
 { \
-	volatile uint##B##_t *p = mem_pointer(cpu, i, B / 8); \
+	volatile guest_uint##B##_t *p = mem_pointer(cpu, i, B / 8); \
 	*p = op##B(cpu, *p, reg_get##B(cpu, i, 1), count); \
 	linear_commit(cpu); \
 } \

@@ -73,7 +73,7 @@ static inline void push_64(struct cpu *cpu, uint64_t value)
 	uint64_t sp = cpu->r[RSP] - 8;
 	struct tlb_entry *e = tlb_entry_for(cpu, sp);
 	if (likely(e->write == ((sp + 7) & ~PAGE_OFFSET_MASK)))
-		*(volatile uint64_t *)(sp + e->addend) = value;
+		*(volatile guest_uint64_t *)(sp + e->addend) = value;
 	else
 		linear_write(cpu, logical_to_linear(cpu, SEG_SS, sp, 8, true), value, 8);
 	cpu->r[RSP] = sp;
@@ -84,7 +84,7 @@ static inline uint64_t peek_64(struct cpu *cpu)
 	uint64_t sp = cpu->r[RSP];
 	struct tlb_entry *e = tlb_entry_for(cpu, sp);
 	if (likely(e->read == ((sp + 7) & ~PAGE_OFFSET_MASK)))
-		return *(volatile uint64_t *)(sp + e->addend);
+		return *(volatile guest_uint64_t *)(sp + e->addend);
 	return linear_read(cpu, logical_to_linear(cpu, SEG_SS, sp, 8, false), 8);
 }
 

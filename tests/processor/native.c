@@ -133,18 +133,17 @@ static bool map(uintptr_t at, size_t size, int protection)
 bool native_start(void)
 {
 	static const int signals[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP };
-	enum { SIGNAL_STACK = 256 << 10 };
+	static uint8_t signal_stack[256 << 10];
 	static bool started;
 	struct sigaction action = { .sa_sigaction = handler, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER };
-	stack_t stack = { .ss_size = SIGNAL_STACK };
+	stack_t stack = { .ss_sp = signal_stack, .ss_size = sizeof signal_stack };
 
 	if (started)
 		return true;
 	if (!map(NATIVE_SCRATCH, NATIVE_SCRATCH_SIZE, PROT_READ | PROT_WRITE) ||
 	    !map(NATIVE_CODE, NATIVE_PAGE, PROT_READ | PROT_WRITE | PROT_EXEC))
 		return false;
-	stack.ss_sp = malloc(SIGNAL_STACK);
-	if (!stack.ss_sp || sigaltstack(&stack, NULL) != 0)
+	if (sigaltstack(&stack, NULL) != 0)
 		return false;
 	for (unsigned n = 0; n < sizeof signals / sizeof *signals; n++)
 		if (sigaction(signals[n], &action, NULL) != 0)
