@@ -299,10 +299,10 @@ static unsigned environment_size(const struct insn *i)
 
 static void write_all(struct cpu *cpu, uint64_t linear, const uint8_t *from, unsigned n)
 {
-	/* Both ends first, so that a fault leaves nothing half done. */
+	/* Both pages first, so that a fault leaves nothing half done. */
 	(void)linear_write_pointer(cpu, linear, 1);
 	linear_commit(cpu);
-	(void)linear_write_pointer(cpu, linear + n - 1, 1);
+	(void)linear_write_pointer(cpu, (linear + n - 1) & ~PAGE_OFFSET_MASK, 1);
 	linear_commit(cpu);
 	for (unsigned at = 0; at < n; at += 2)
 		linear_write(cpu, linear + at, load_le(from + at, 2), 2);

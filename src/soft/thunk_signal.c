@@ -30,9 +30,13 @@ static void on_sigfpe(int sig, siginfo_t *info, void *context)
 		r[REG_RIP] = (greg_t)handler.stub;
 		return;
 	}
-	/* Not ours: as if we had never been here. */
+	/* Not ours. */
+	if ((handler.previous.sa_flags & SA_SIGINFO) && handler.previous.sa_sigaction) {
+		handler.previous.sa_sigaction(sig, info, context);
+		return;
+	}
 	sigaction(SIGFPE, &handler.previous, NULL);
-	if (info->si_code <= 0)
+	if (info->si_code <= 0)	/* sent, not caused: it will not come again by itself */
 		raise(sig);
 }
 

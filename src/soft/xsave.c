@@ -81,8 +81,8 @@ static void area_get(struct cpu *cpu, uint64_t linear, void *to, unsigned n)
 	}
 }
 
-/* The area's linear address, aligned; for a write, with both ends proved
- * writable (it spans two pages at most). */
+/* The area's linear address, aligned; for a write, with both pages
+ * that it may span proved writable. */
 static uint64_t area_linear(struct cpu *cpu, const struct insn *i, unsigned size, unsigned align,
 			    bool write)
 {
@@ -92,7 +92,7 @@ static uint64_t area_linear(struct cpu *cpu, const struct insn *i, unsigned size
 	if (write && ((linear ^ (linear + size - 1)) & ~PAGE_OFFSET_MASK)) {
 		(void)linear_write_pointer(cpu, linear, 1);
 		linear_commit(cpu);
-		(void)linear_write_pointer(cpu, linear + size - 1, 1);
+		(void)linear_write_pointer(cpu, (linear + size - 1) & ~PAGE_OFFSET_MASK, 1);
 		linear_commit(cpu);
 	}
 	return linear;
