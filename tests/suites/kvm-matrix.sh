@@ -1,5 +1,5 @@
 # what: kvm_intel with ept, unrestricted_guest, vpid off and nested on, each with Debian as L2
-# budget: 900
+# budget: 480
 # in: all
 . "$(dirname "$0")/../lib.sh"
 for parameters in ept=0 unrestricted_guest=0 vpid=0 nested=1; do

@@ -1,5 +1,5 @@
 # what: KVM in L1 on our VT-x, Debian's kernel as L2 with 1 and 2 processors
-# budget: 480
+# budget: 300
 # in: default
 . "$(dirname "$0")/../lib.sh"
 
@@ -12,15 +12,19 @@ END
 
 # The parameter matrix with small guests, then Debian as L2.
 matrix="ept=0 unrestricted_guest=0 vpid=0 ept=0+vpid=0 nested=1"
-run=programs:
+run=refusals,programs:
 for p in $matrix; do run=$run,programs:$p; done
 run=$run,l2,l2:2
 
-boot nested 460 --engine soft --memory 1G --expose-virtualization-extensions --report \
+boot nested 200 --engine soft --memory 1G --expose-virtualization-extensions --report \
 	--kernel "$IMAGES/vmlinuz" --initrd "$IMAGES/l1.cpio" --initrd "$OUT/programs.cpio" \
 	--append "console=ttyS0 nokaslr panic=-1 quiet cryptomgr.notests nestor.run=$run nestor.word=nested nestor.task=load nestor.append=quiet"
 is "L1 powers off" 0 "$status"
 is "L1 sees VT-x" vmx "$(fact L1 extensions)"
+matches "the kvm engine without its module says so" "status=68 *modprobe kvm_intel*" "$(fact L1 "refusal --processors")"
+matches "options that it does not know" "status=68 *icount*" "$(fact L1 "refusal --engine-options")"
+matches "no nesting with nested=0" "status=68 */sys/module/kvm_intel/parameters/nested is N*" \
+	"$(fact L1 "refusal --expose-virtualization-extensions")"
 matches "kvm_intel loads" "kvm_intel *" "$(fact L1 kvm)"
 sed -n 's/^[^|]*| \(ok\|not ok\) - /\1 - /p' "$log"
 for p in "" $matrix; do
@@ -37,3 +41,13 @@ is "L2 computes" "$(sha nested)" "$(fact L2 answer)"
 is "L2 runs on KVM" KVMKVMKVM "$(fact L2 hypervisor)"
 is "L2 sees no extensions" none "$(fact L2 extensions)"
 healthy nested
+
+boot smp 110 --engine soft --memory 1G --processors 2 --expose-virtualization-extensions \
+	--kernel "$IMAGES/vmlinuz" --initrd "$IMAGES/l1.cpio" \
+	--append "console=ttyS0 nokaslr panic=-1 quiet cryptomgr.notests nestor.run=l2:2 nestor.word=smp nestor.task=load nestor.append=quiet"
+is "L1 with 2 processors powers off" 0 "$status"
+is "L1 has both" 2 "$(fact L1 processors)"
+is "L2 in it powers off" "processors=2 status=0" "$(fact L1 l2)"
+is "L2 in it works on both" "2 workers, 1 different answers, 6 lines" "$(fact L2 load)"
+is "L2 in it computes" "$(sha smp)" "$(fact L2 answer)"
+healthy smp

@@ -1,5 +1,5 @@
 # what: the unit tests under AddressSanitizer and UndefinedBehaviorSanitizer
-# budget: 420
+# budget: 240
 # in: default
 . "$(dirname "$0")/../meson-results.sh"
 asan=$BUILD/asan

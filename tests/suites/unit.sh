@@ -1,5 +1,5 @@
 # what: the unit tests: chips, tables, parsers, one concept each
-# budget: 120
+# budget: 60
 # in: default
 . "$(dirname "$0")/../meson-results.sh"
 run_unit_tests "$BUILD"
