@@ -116,19 +116,21 @@ static unsigned rule_failures;
 static const struct rule *current;
 static const char *skipped;
 
-static void rule_failed(void)
+/* False: enough said about this rule. */
+static bool rule_failed(void)
 {
+	enum { SAID_MAX = 4 };
 	if (!rule_failures++)
 		print("not ok - %s: %s: ", chapter, current->name);
-	else
+	else if (rule_failures <= SAID_MAX)
 		print("#        also: ");
+	return rule_failures <= SAID_MAX;
 }
 
 void expect_(const char *what, int line, uint64_t got, uint64_t wanted)
 {
-	if (got == wanted)
+	if (got == wanted || !rule_failed())
 		return;
-	rule_failed();
 	print("line %d: %s: expected %llx, got %llx", line, what, wanted, got);
 	if (event.vector != NONE)
 		print(" (last event %d, error %lx, at %lx, cr2 %lx)", event.vector, event.error,
@@ -168,9 +170,9 @@ void guest_event(struct frame *f)
 		catching = false;
 		guest_longjmp(&catch_jump);
 	}
-	rule_failed();
-	print("unexpected event %d, error %lx, at %lx:%lx, cr2 %lx\n", event.vector, f->error, f->cs, f->ip,
-	      event.cr2);
+	if (rule_failed())
+		print("unexpected event %d, error %lx, at %lx:%lx, cr2 %lx\n", event.vector, f->error, f->cs, f->ip,
+		      event.cr2);
 	guest_longjmp(&rule_jump);
 }
 

@@ -1,0 +1,2 @@
+#include "hostile.h"
+const struct chapter vmx_chapters[] = { { 0 } };
