@@ -83,6 +83,13 @@ static void ram_wrote(struct cpu *cpu, const uint8_t *host, unsigned size)
 		block_abandon(cpu);
 }
 
+/* An access that begins below the canonical hole may not end in it. */
+static void second_page_check(struct cpu *cpu, uint64_t second)
+{
+	if (unlikely(cpu->mode == MODE_64 && ((second >> 47) + 1) & ~1ull & 0x1ffff))
+		raise_gp(cpu, 0);
+}
+
 static uint64_t class_read(struct cpu *cpu, uint64_t linear, unsigned size, enum tlb_class c)
 {
 	struct translation t;
@@ -92,6 +99,7 @@ static uint64_t class_read(struct cpu *cpu, uint64_t linear, unsigned size, enum
 		return t.host ? host_load(t.host, size) : device_read(cpu, &t, size);
 	}
 	uint64_t value = 0;
+	second_page_check(cpu, linear + room);
 	for (unsigned n = 0; n < size; n++) {
 		if (n == 0 || n == room)
 			translate(cpu, linear + n, ACCESS_READ, c, &t);
@@ -107,6 +115,8 @@ static void class_write(struct cpu *cpu, uint64_t linear, uint64_t value, unsign
 {
 	struct translation t, second;
 	unsigned room = (unsigned)(PAGE_SIZE - (linear & PAGE_OFFSET_MASK));
+	if (size > room)
+		second_page_check(cpu, linear + room);
 	translate(cpu, linear, ACCESS_WRITE, c, &t);
 	if (size <= room) {
 		if (t.host) {
@@ -204,6 +214,8 @@ void *linear_pointer_slow(struct cpu *cpu, uint64_t linear, unsigned size, bool 
 	unsigned room = (unsigned)(PAGE_SIZE - (linear & PAGE_OFFSET_MASK));
 	alignment_check(cpu, linear, size);
 	checks(cpu, linear, size, write);
+	if (size > room)
+		second_page_check(cpu, linear + room);
 	translate(cpu, linear, access, c, &t);
 	if (t.host && size <= room) {
 		if (write) {

@@ -241,4 +241,6 @@ void translate(struct cpu *cpu, uint64_t linear, enum access access, enum tlb_cl
 		 p.read && allowed(cpu, &w, ACCESS_READ, tlb_class),
 		 p.write && p.dirty && w.dirty && allowed(cpu, &w, ACCESS_WRITE, tlb_class),
 		 p.execute && allowed(cpu, &w, ACCESS_EXECUTE, tlb_class));
+	if (w.page_shift > PAGE_SHIFT && cpu->cr0 & CR0_PG)
+		tlb_note_large(cpu, linear, w.page_shift);
 }

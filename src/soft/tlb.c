@@ -21,7 +21,12 @@
 
 #include <stdlib.h>
 
-enum { CONTEXTS = 16, FETCH_FILTER_BITS = 12 };
+enum {
+	CONTEXTS = 16, FETCH_FILTER_BITS = 12,
+	/* Large pages are entered piece by piece; where they were is kept so that
+	 * one INVLPG drops all of one: by 4 MiB (2 and 4 MiB pages), by 1 GiB. */
+	LARGE_SHIFT = 22, LARGE_FILTER_BITS = 12, HUGE_SHIFT = 30,
+};
 
 struct tlb_context {
 	bool valid;
@@ -31,6 +36,7 @@ struct tlb_context {
 	unsigned long generation;
 	unsigned touched;		/* bit per table that holds something */
 	uint64_t fetched[(1 << FETCH_FILTER_BITS) / 64];	/* pages in the jump cache, hashed */
+	uint64_t large[(1 << LARGE_FILTER_BITS) / 64], huge;	/* hashed too */
 	struct tlb_entry table[TLB_CLASSES][TLB_ENTRIES];
 };
 
@@ -69,6 +75,8 @@ static void context_clear(struct cpu *cpu, struct tlb_context *x)
 		if (x->touched & 1u << c)
 			table_clear(x->table[c]);
 	x->touched = 0;
+	memset(x->large, 0, sizeof x->large);
+	x->huge = 0;
 	generation_renew(cpu, x);
 }
 
@@ -140,8 +148,43 @@ void tlb_select(struct cpu *cpu, bool keep)
 	tlb_class_select(cpu);
 }
 
+static unsigned large_bit(uint64_t linear)
+{
+	return linear >> LARGE_SHIFT & ((1u << LARGE_FILTER_BITS) - 1);
+}
+
+void tlb_note_large(struct cpu *cpu, uint64_t linear, unsigned page_shift)
+{
+	unsigned bit = large_bit(linear);
+	if (page_shift < HUGE_SHIFT)
+		cpu->context->large[bit / 64] |= BIT(bit % 64);
+	else
+		cpu->context->huge |= BIT(linear >> HUGE_SHIFT & 63);
+}
+
+/* Drop everything in the aligned range of that size around linear. */
+static void drop_range(struct cpu *cpu, struct tlb_context *x, uint64_t linear, unsigned shift)
+{
+	for (unsigned c = 0; c < TLB_CLASSES; c++)
+		for (unsigned n = 0; x->touched & 1u << c && n < TLB_ENTRIES; n++) {
+			struct tlb_entry *e = &x->table[c][n];
+			if (!((e->read ^ linear) >> shift) || !((e->write ^ linear) >> shift) ||
+			    !((e->exec ^ linear) >> shift))
+				e->read = e->write = e->exec = TLB_NO;
+		}
+	generation_renew(cpu, x);
+}
+
 static void drop_page(struct cpu *cpu, struct tlb_context *x, uint64_t linear)
 {
+	if (unlikely(x->huge & BIT(linear >> HUGE_SHIFT & 63))) {
+		drop_range(cpu, x, linear, HUGE_SHIFT);
+		return;
+	}
+	if (unlikely(x->large[large_bit(linear) / 64] & BIT(large_bit(linear) % 64))) {
+		drop_range(cpu, x, linear, LARGE_SHIFT);
+		return;
+	}
 	unsigned n = linear >> PAGE_SHIFT & (TLB_ENTRIES - 1);
 	uint64_t page = linear & ~PAGE_OFFSET_MASK;
 	for (unsigned c = 0; c < TLB_CLASSES; c++) {

@@ -48,6 +48,8 @@ struct tlb_entry *tlb_table(struct cpu *cpu, enum tlb_class tlb_class);
 /* Enter a translation of linear's page to host (its page's first byte). */
 void tlb_fill(struct cpu *cpu, enum tlb_class tlb_class, uint64_t linear, uint8_t *host,
 	      bool read, bool write, bool execute);
+/* What was just entered is part of a page of 1 << page_shift bytes. */
+void tlb_note_large(struct cpu *cpu, uint64_t linear, unsigned page_shift);
 /* Point cpu->tlb at the table for the current CPL, AC, alignment checking. */
 void tlb_class_select(struct cpu *cpu);
 
