@@ -12,6 +12,27 @@
 
 enum { REGISTER_BYTES = 10, TAG_VALID = 0, TAG_ZERO = 1, TAG_SPECIAL = 2, TAG_EMPTY = 3 };
 
+__thread struct fpu *fpu_live;
+
+void fpu_live_load(struct fpu *f)
+{
+	if (fpu_live)
+		fpu_live_store();
+	f->image.mxcsr = MXCSR_INITIAL;
+	__asm__ volatile("fxrstor64 %0" : : "m"(f->image)
+		: "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",
+		  "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
+	fpu_live = f;
+}
+
+void fpu_live_store(void)
+{
+	if (!fpu_live)
+		return;
+	__asm__ volatile("fxsave64 %0; fninit" : "+m"(fpu_live->image));
+	fpu_live = NULL;
+}
+
 void fpu_create(struct cpu *cpu)
 {
 	struct error e;
@@ -26,7 +47,7 @@ void fpu_create(struct cpu *cpu)
 
 void fpu_destroy(struct cpu *cpu)
 {
-	free(cpu->fpu);
+	free(fpu_state(cpu));
 	cpu->fpu = NULL;
 }
 
@@ -34,7 +55,7 @@ void fpu_reset(struct cpu *cpu, bool init)
 {
 	if (init)
 		return;
-	fpu_initialize(cpu->fpu, true);
+	fpu_initialize(fpu_state(cpu), true);
 	/* Power-on leaves other control and tag words than FNINIT does. */
 	cpu->fpu->image.fcw = FCW_RESET;
 	cpu->fpu->image.ftw = 0xff;
@@ -44,9 +65,9 @@ void fpu_reset(struct cpu *cpu, bool init)
 	cpu->xss = 0;
 }
 
-void fpu_save(const struct cpu *cpu, struct state *s)
+void fpu_save(struct cpu *cpu, struct state *s)
 {
-	const struct fpu *f = cpu->fpu;
+	const struct fpu *f = fpu_state(cpu);
 	state_section(s, "fpu", 1);
 	state_put_field(s, f->image.fcw);
 	state_put_field(s, f->image.fsw);
@@ -66,7 +87,7 @@ void fpu_save(const struct cpu *cpu, struct state *s)
 
 int fpu_load(struct cpu *cpu, struct state *s, struct error *e)
 {
-	struct fpu *f = cpu->fpu;
+	struct fpu *f = fpu_state(cpu);
 	state_open(s, "fpu");
 	state_get_field(s, f->image.fcw);
 	state_get_field(s, f->image.fsw);
@@ -232,15 +253,16 @@ void fpu_x87_unavailable(struct cpu *cpu)
 void op_fninit(struct cpu *cpu, const struct insn *i)
 {
 	fpu_check_x87_nowait(cpu);
+	struct fpu *f = fpu_state(cpu);
 	/* TOP becomes 0 and the registers keep their contents where they are. */
-	set_top(cpu->fpu, 0);
-	fpu_initialize(cpu->fpu, false);
+	set_top(f, 0);
+	fpu_initialize(f, false);
 }
 
 void op_fnclex(struct cpu *cpu, const struct insn *i)
 {
 	fpu_check_x87_nowait(cpu);
-	cpu->fpu->image.fsw &= (uint16_t)~(FSW_EXCEPTIONS | FSW_ES | FSW_B | BIT(6));
+	fpu_state(cpu)->image.fsw &= (uint16_t)~(FSW_EXCEPTIONS | FSW_ES | FSW_B | BIT(6));
 }
 
 void op_fnstcw(struct cpu *cpu, const struct insn *i)
@@ -263,12 +285,6 @@ static void set_control(struct fpu *f, uint64_t fcw)
 {
 	f->image.fcw = (uint16_t)((fcw & FCW_WRITABLE) | FCW_FIXED);
 	fpu_summarize(f);
-}
-
-void op_fldcw(struct cpu *cpu, const struct insn *i)
-{
-	fpu_check_x87(cpu);
-	set_control(cpu->fpu, linear_read(cpu, insn_linear(cpu, i, 2, false), 2));
 }
 
 /* FWAIT: #NM needs MP as well as TS (SDM vol. 3, "CR0.TS"). */
@@ -376,11 +392,12 @@ void op_fnstenv(struct cpu *cpu, const struct insn *i)
 	uint8_t environment[ENVIRONMENT_32];
 	unsigned size = environment_size(i);
 	fpu_check_x87_nowait(cpu);
+	struct fpu *f = fpu_state(cpu);
 	put_environment(cpu, environment, size);
 	write_all(cpu, insn_linear(cpu, i, size, true), environment, size);
 	/* All exceptions are masked afterwards. */
-	cpu->fpu->image.fcw |= FSW_EXCEPTIONS;
-	fpu_summarize(cpu->fpu);
+	f->image.fcw |= FSW_EXCEPTIONS;
+	fpu_summarize(f);
 }
 
 void op_fldenv(struct cpu *cpu, const struct insn *i)
@@ -389,7 +406,7 @@ void op_fldenv(struct cpu *cpu, const struct insn *i)
 	unsigned size = environment_size(i);
 	fpu_check_x87(cpu);
 	read_all(cpu, insn_linear(cpu, i, size, false), environment, size);
-	set_top(cpu->fpu, (unsigned)load_le(environment + size / 7, 2) >> FSW_TOP_SHIFT & 7);
+	set_top(fpu_state(cpu), (unsigned)load_le(environment + size / 7, 2) >> FSW_TOP_SHIFT & 7);
 	get_environment(cpu, environment, size);
 }
 
@@ -398,13 +415,14 @@ void op_fnsave(struct cpu *cpu, const struct insn *i)
 	uint8_t state[STATE_MAX];
 	unsigned size = environment_size(i);
 	fpu_check_x87_nowait(cpu);
+	struct fpu *f = fpu_state(cpu);
 	put_environment(cpu, state, size);
 	for (unsigned n = 0; n < 8; n++)
-		memcpy(state + size + n * REGISTER_BYTES, cpu->fpu->image.st[n], REGISTER_BYTES);
+		memcpy(state + size + n * REGISTER_BYTES, f->image.st[n], REGISTER_BYTES);
 	size += REGISTERS_BYTES;
 	write_all(cpu, insn_linear(cpu, i, size, true), state, size);
-	set_top(cpu->fpu, 0);
-	fpu_initialize(cpu->fpu, false);
+	set_top(f, 0);
+	fpu_initialize(f, false);
 }
 
 void op_frstor(struct cpu *cpu, const struct insn *i)
@@ -414,7 +432,8 @@ void op_frstor(struct cpu *cpu, const struct insn *i)
 	fpu_check_x87(cpu);
 	read_all(cpu, insn_linear(cpu, i, size + REGISTERS_BYTES, false), state,
 		 size + REGISTERS_BYTES);
+	struct fpu *f = fpu_state(cpu);
 	get_environment(cpu, state, size);
 	for (unsigned n = 0; n < 8; n++)
-		memcpy(cpu->fpu->image.st[n], state + size + n * REGISTER_BYTES, REGISTER_BYTES);
+		memcpy(f->image.st[n], state + size + n * REGISTER_BYTES, REGISTER_BYTES);
 }

@@ -2,9 +2,14 @@
  * that uses it.
  *
  * XMM/YMM registers and MXCSR live in struct cpu (vec, mxcsr). The x87
- * registers, which the MMX registers alias, live here as an FXSAVE image that
- * thunks load into the host's FPU and store back (thunk.c); the last
- * instruction's and operand's pointers are the guest's and kept beside it.
+ * registers, which the MMX registers alias, live here as an FXSAVE image, or,
+ * from an x87 or MMX thunk on, in the host FPU of the thread that ran it: then
+ * only FCW and FSW of the image are current, and fpu_state() brings the rest
+ * back. That is safe because nothing of ours and nothing of libc that we call
+ * uses the x87 (only long double would), no thunk waits with an exception
+ * pending (its ES is checked first), and a thread that stops running a
+ * processor stores the state back. The last instruction's and operand's
+ * pointers are the guest's and kept beside the image.
  * CPUID leaf 7 shows FCS and FDS as deprecated, so saved images hold 0 for
  * them; they are tracked only for the real-mode formats of FNSTENV/FNSAVE,
  * which show linear addresses. */
@@ -56,7 +61,7 @@ void fpu_destroy(struct cpu *cpu);
 /* init: INIT leaves x87, SSE and AVX state as it is (SDM vol. 3, "Processor
  * State After Reset"); power-on does not. XCR0 becomes 1 either way at power-on. */
 void fpu_reset(struct cpu *cpu, bool init);
-void fpu_save(const struct cpu *cpu, struct state *s);
+void fpu_save(struct cpu *cpu, struct state *s);
 int fpu_load(struct cpu *cpu, struct state *s, struct error *e);
 
 /* Bits of MXCSR that may be set (what the host allows). */
@@ -65,6 +70,20 @@ uint32_t fpu_mxcsr_mask(void);
 uint64_t fpu_xcr0_supported(void);
 /* XCR0 bit n may be enabled only with others: is this value allowed? */
 bool fpu_xcr0_valid(uint64_t xcr0);
+
+/* The x87 state that this thread's FPU holds; NULL: none, and it is as the ABI
+ * wants it. */
+extern __thread struct fpu *fpu_live;
+void fpu_live_load(struct fpu *f);
+void fpu_live_store(void);
+
+/* The state with its image current and not live; for everything but thunks. */
+static inline struct fpu *fpu_state(struct cpu *cpu)
+{
+	if (fpu_live == cpu->fpu)
+		fpu_live_store();
+	return cpu->fpu;
+}
 
 struct cpuid_result;
 /* CPUID leaf 0Dh, any subleaf (xsave.c). */
@@ -123,7 +142,7 @@ static inline void fpu_check_mmx(struct cpu *cpu)
 }
 
 /* --- x87 control instructions in C (fpu.c), for xsave_rules --- */
-insn_fn op_fninit, op_fnclex, op_fnstcw, op_fnstsw, op_fldcw, op_fnstenv, op_fldenv, op_fnsave,
+insn_fn op_fninit, op_fnclex, op_fnstcw, op_fnstsw, op_fnstenv, op_fldenv, op_fnsave,
 	op_frstor, op_fwait, op_fnop;
 
 #endif

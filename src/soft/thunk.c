@@ -12,9 +12,9 @@
  *
  * Legacy forms load and store 16 bytes, so the upper halves stay as they are
  * in memory; VEX forms store 32, the upper half being what the instruction
- * left. x87 and MMX forms load and store the whole FXSAVE image around the
- * instruction and leave the host's FPU as the ABI wants it. Flags are loaded
- * and stored by SAHF/LAHF in cpu->arith's format.
+ * left. x87 and MMX forms run on the guest's state live in the host's FPU
+ * (fpu.h) and store FSW, so that ES can be looked at. Flags are loaded and
+ * stored by SAHF/LAHF in cpu->arith's format.
  *
  * Bytes come from Zydis' encoder, fed with what its decoder found, and are
  * decoded again to prove them the same instruction; nothing of the guest's
@@ -24,8 +24,8 @@
  * puts the MXCSR of that moment into the guest's and resumes at a stub that
  * returns 1, so no state but MXCSR has changed; then #XM is raised. It works
  * in whichever thread runs the thunk. Unmasked x87 exceptions never signal: a
- * thunk starts with none pending (that is the #MF check) and FXSAVE takes what
- * the instruction left.
+ * thunk starts with none pending (that is the #MF check) and nothing that waits
+ * follows the instruction.
  *
  * The code region is one memfd mapped twice, writable at one address and
  * executable at another (W^X), and only grows: blocks of every processor
@@ -216,7 +216,7 @@ int thunk_start(struct error *e)
 				memcpy(p, "\xc5\xf8\x77", 3);	/* vzeroupper */
 				p += 3;
 			}
-			memcpy(p, "\xdb\xe3\xb8\x01\x00\x00\x00\xc3", 8); /* fninit; mov eax, 1; ret */
+			memcpy(p, "\xb8\x01\x00\x00\x00\xc3", 6);	/* mov eax, 1; ret */
 			region.used = FAULT_STUB_BYTES;
 			region.limit = SLOTS_AT;
 			ZydisDecoderInit(&region.decoder[MODE_16], ZYDIS_MACHINE_MODE_LEGACY_16,
@@ -300,6 +300,10 @@ static bool is_vector(ZydisRegister r)
 }
 
 static bool is_mmx(ZydisRegister r) { return ZydisRegisterGetClass(r) == ZYDIS_REGCLASS_MMX; }
+
+/* Thunks store FCW and FSW at [rdx] and [rdx + 2]. */
+_Static_assert(offsetof(struct fpu, image) == 0 && offsetof(struct fxsave_image, fcw) == 0 &&
+	       offsetof(struct fxsave_image, fsw) == 2, "known to emit_thunk");
 
 /* Which registers and flags the instruction touches. */
 struct uses {
@@ -424,12 +428,12 @@ static bool emit_thunk(struct emit *m, const struct decoded *d, const struct use
 		       unsigned flags)
 {
 	bool vex = d->zi.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
-	bool x87 = u->mmx || (flags & THUNK_MMX_STATE) || !u->vector;
+	/* CVTSS2SI from memory names no XMM register, but MXCSR rules it. */
+	bool x87 = u->mmx || (flags & THUNK_MMX_STATE) || !(u->vector || (flags & THUNK_MXCSR));
 	m->at = m->bytes;
 	if (x87) {
 		EMIT(m, "\x48\x8b");	/* mov rdx, [rdi + fpu] */
 		emit_field(m, RDX, offsetof(struct cpu, fpu));
-		EMIT(m, "\x48\x0f\xae\x0a");	/* fxrstor64 [rdx] */
 	}
 	/* CVTPI2PS enters MMX state from memory, too (SDM); not every host agrees. */
 	if (flags & THUNK_MMX_STATE)
@@ -469,8 +473,10 @@ static bool emit_thunk(struct emit *m, const struct decoded *d, const struct use
 	for (unsigned n = 0; n < 16; n++)
 		if (u->store >> n & 1)
 			emit_vector(m, n, vex, true);
+	if (flags & THUNK_CONTROL)
+		EMIT(m, "\xd9\x3a");	/* fnstcw [rdx] */
 	if (x87)
-		EMIT(m, "\x48\x0f\xae\x02\xdb\xe3");	/* fxsave64 [rdx]; fninit */
+		EMIT(m, "\xdd\x7a\x02");	/* fnstsw [rdx + 2] */
 	if (vex)
 		EMIT(m, "\xc5\xf8\x77");	/* vzeroupper */
 	EMIT(m, "\x31\xc0\xc3");	/* xor eax, eax; ret */
@@ -597,14 +603,16 @@ void run(struct cpu *cpu, const struct insn *i, enum check check, enum memory_us
 		p = memory == MEMORY_WRITE ? linear_write_pointer(cpu, linear, size) :
 			(void *)(uintptr_t)linear_read_pointer(cpu, linear, size);
 	}
-	if (check >= CHECK_MMX)
-		cpu->fpu->image.mxcsr = MXCSR_INITIAL;
+	if (check >= CHECK_MMX && unlikely(fpu_live != cpu->fpu))
+		fpu_live_load(cpu->fpu);
 	uint64_t fault = ((thunk_code *)(uintptr_t)i->extra)(cpu, p);
 	if (mxcsr) {
 		if (unlikely((cpu->mxcsr & ~MXCSR_STATUS) != MXCSR_INITIAL))
 			_mm_setcsr(MXCSR_INITIAL);
 		if (unlikely(fault)) {
 			cpu->commit.pending = false;
+			if (check >= CHECK_MMX)	/* the host may have entered MMX state */
+				fpu_live_store();
 			raise_simd(cpu);
 		}
 	}
@@ -635,7 +643,7 @@ static void bind_run(const struct decoded *d, const struct uses *u, unsigned fla
 {
 	bool vex = d->zi.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
 	bool mmx = u->mmx || (flags & THUNK_MMX_STATE);
-	bool sse = u->vector || (flags & THUNK_MXCSR);	/* CVTPS2PI from memory names no XMM */
+	bool sse = u->vector || (flags & THUNK_MXCSR);	/* CVTPS2PI from memory names no XMM register */
 	enum check check = vex ? CHECK_AVX : mmx ? (sse ? CHECK_MMX_SSE : CHECK_MMX) :
 		sse ? CHECK_SSE : CHECK_X87;
 	if (d->zi.mnemonic == ZYDIS_MNEMONIC_EMMS)

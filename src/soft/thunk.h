@@ -41,14 +41,16 @@ uint32_t thunk_region_limit(uint32_t limit);
  * that moment at RDI + mxcsr_offset and goes on at `stub`. */
 void thunk_signal_install(const void *code, unsigned long size, const void *stub,
 			  unsigned long mxcsr_offset);
-/* Give the calling thread an alternate signal stack (free it at its end). */
+/* Around a thread's running a processor: an alternate signal stack; leaving
+ * also stores x87 state that is live in the thread's FPU. */
 void thunk_thread_enter(void);
 void thunk_thread_leave(void);
+void fpu_live_store(void);	/* fpu.c */
 
 enum {
 	THUNK_ALIGNED = 1 << 0,	/* memory operand must be aligned to its size (when it has 16 or 32 bytes) */
 	THUNK_MXCSR = 1 << 1,	/* reads MXCSR and may raise #XM */
-	THUNK_CONTROL = 1 << 2,	/* x87: does not change FIP, FDP, FOP */
+	THUNK_CONTROL = 1 << 2,	/* x87: changes FCW, but not FIP, FDP, FOP */
 	THUNK_MMX_STATE = 1 << 3,	/* enters MMX state even without an MMX operand */
 };
 

@@ -65,6 +65,7 @@ void thunk_thread_enter(void)
 
 void thunk_thread_leave(void)
 {
+	fpu_live_store();
 	if (!alternate_stack)
 		return;
 	stack_t s = { .ss_flags = SS_DISABLE };

@@ -145,6 +145,7 @@ BIND(avx_aligned, THUNK_ALIGNED)
 BIND(avx_float, THUNK_MXCSR)
 BIND(avx_plain, 0)
 BIND(x87, 0)
+BIND(fldcw, THUNK_CONTROL)
 
 bool thunk_bind_shared(const struct decoded *d, struct insn *out)
 {
@@ -197,6 +198,7 @@ static const struct insn_rule rule[] = {
 	FMA(RULE_AVX_FLOAT)
 	AVX_PLAIN(RULE_AVX_PLAIN)
 	X87(RULE_X87)
+	RULE(FLDCW, bind_fldcw)
 	MOVES(RULE_MOVE)
 	SCALAR_MOVES(RULE_SCALAR_MOVE)
 	XORS(RULE_XOR)

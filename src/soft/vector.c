@@ -363,7 +363,7 @@ static void op_vmaskmovdqu(struct cpu *cpu, const struct insn *i)
 static void op_maskmovq(struct cpu *cpu, const struct insn *i)
 {
 	fpu_check_mmx(cpu);
-	struct fpu *f = cpu->fpu;
+	struct fpu *f = fpu_state(cpu);
 	unsigned top = (f->image.fsw & FSW_TOP) >> FSW_TOP_SHIFT;
 	masked_store(cpu, i, i->spare[SPARE_SEGMENT], cpu->r[RDI], f->image.st[(i->reg[0] - top) & 7],
 		     f->image.st[(i->reg[1] - top) & 7], 1, 8);

@@ -106,7 +106,7 @@ static unsigned xmm_count(const struct cpu *cpu)
 /* The x87 fields of the legacy region. wide: 64-bit FIP and FDP. */
 static void put_x87(struct cpu *cpu, uint64_t linear, bool wide)
 {
-	const struct fpu *f = cpu->fpu;
+	const struct fpu *f = fpu_state(cpu);
 	struct fxsave_image image = f->image;
 	image.reserved = 0;
 	image.fop = f->fop;
@@ -134,7 +134,7 @@ static void put_halves(struct cpu *cpu, uint64_t linear, unsigned which)
 
 static void set_x87(struct cpu *cpu, const struct fxsave_image *image, bool wide)
 {
-	struct fpu *f = cpu->fpu;
+	struct fpu *f = fpu_state(cpu);
 	f->image.fcw = (uint16_t)((image->fcw & FCW_WRITABLE) | FCW_FIXED);
 	f->image.fsw = image->fsw;
 	f->image.ftw = image->ftw;
@@ -193,14 +193,14 @@ static void op_fxrstor(struct cpu *cpu, const struct insn *i)
 
 /* --- XSAVE and its kin --- */
 
-static uint64_t xinuse(const struct cpu *cpu)
+static uint64_t xinuse(struct cpu *cpu)
 {
 	uint64_t any[2] = { 0, 0 };
 	for (unsigned n = 0; n < 16; n++)
 		for (unsigned which = 0; which < 2; which++)
 			any[which] |= load_le(cpu->vec[n] + which * XMM_BYTES, 8) |
 				load_le(cpu->vec[n] + which * XMM_BYTES + 8, 8);
-	return (fpu_x87_initial(cpu->fpu) ? 0 : XCR0_X87) | (any[0] ? XCR0_SSE : 0) |
+	return (fpu_x87_initial(fpu_state(cpu)) ? 0 : XCR0_X87) | (any[0] ? XCR0_SSE : 0) |
 		(any[1] ? XCR0_AVX : 0);
 }
 
@@ -328,7 +328,7 @@ static void restore(struct cpu *cpu, const struct insn *i, uint64_t enabled, boo
 		if (xstate_bv & XCR0_X87)
 			set_x87(cpu, image, wide);
 		else
-			fpu_initialize(cpu->fpu, true);
+			fpu_initialize(fpu_state(cpu), true);
 	}
 	if (rfbm & XCR0_SSE)
 		set_halves(cpu, xstate_bv & XCR0_SSE ? area + AREA_XMM : NULL, 0);
@@ -435,7 +435,7 @@ static const struct insn_rule rule[] = {
 	{ .mnemonic = ZYDIS_MNEMONIC_VLDMXCSR, .bind = bind_vldmxcsr },
 	{ .mnemonic = ZYDIS_MNEMONIC_VSTMXCSR, .bind = bind_vldmxcsr },
 	RULE(FNINIT, op_fninit), RULE(FNCLEX, op_fnclex), RULE(FNSTCW, op_fnstcw),
-	RULE(FNSTSW, op_fnstsw), RULE(FLDCW, op_fldcw), RULE(FNSTENV, op_fnstenv),
+	RULE(FNSTSW, op_fnstsw), RULE(FNSTENV, op_fnstenv),
 	RULE(FLDENV, op_fldenv), RULE(FNSAVE, op_fnsave), RULE(FRSTOR, op_frstor),
 	RULE(FWAIT, op_fwait), RULE(FNOP, op_fnop), RULE(FENI8087_NOP, op_fnop),
 	RULE(FDISI8087_NOP, op_fnop), RULE(FSETPM287_NOP, op_fnop),

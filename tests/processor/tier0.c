@@ -180,6 +180,7 @@ static void state_load(const struct native_state *s, unsigned parts)
 	cpu_set_rflags(cpu, s->rflags);
 	if (!(parts & NATIVE_VECTORS))
 		return;
+	fpu_live_store();
 	memcpy(cpu->vec, s->ymm, sizeof s->ymm);
 	memcpy(&cpu->fpu->image, s->fx, sizeof cpu->fpu->image);
 	memcpy(&cpu->mxcsr, s->fx + offsetof(struct fxsave_image, mxcsr), sizeof cpu->mxcsr);
@@ -195,6 +196,7 @@ static void state_store(struct native_state *s, unsigned parts)
 	s->rflags = cpu_rflags(cpu);
 	if (!(parts & NATIVE_VECTORS))
 		return;
+	fpu_live_store();
 	memcpy(s->ymm, cpu->vec, sizeof s->ymm);
 	memcpy(s->fx, &cpu->fpu->image, offsetof(struct fxsave_image, fop));
 	memcpy(s->fx + offsetof(struct fxsave_image, fop), &cpu->fpu->fop, sizeof cpu->fpu->fop);
