@@ -44,7 +44,7 @@ void cpu_step_update(struct cpu *cpu)
 {
 	bool breakpoints = false;
 	for (unsigned n = 0; n < 4; n++)
-		breakpoints |= cpu->dr7 >> (2 * n) & 3 && !(cpu->dr7 >> (16 + 4 * n) & 3);
+		breakpoints |= cpu->dr7 >> (2 * n) & 3;	/* data breakpoints trap right after theirs */
 	cpu->step = (cpu->sysflags & FLAG_TF ? STEP_TF : 0) |
 		(cpu->sysflags & FLAG_RF ? STEP_RF : 0) |	/* RF is cleared after one */
 		(breakpoints ? STEP_BREAKPOINTS : 0) |

@@ -21,6 +21,25 @@ static void permission_check(struct cpu *cpu, uint16_t port, unsigned size)
 		raise_gp(cpu, 0);
 }
 
+/* I/O breakpoints trap after the instruction (SDM vol. 3, "Debug Registers"). */
+static void breakpoint_check(struct cpu *cpu, uint16_t port, unsigned size)
+{
+	enum { RW_IO = 2 };
+	static const uint8_t length[4] = { 1, 2, 8, 4 };
+	if (likely(!(cpu->dr7 & 0xff)) || !(cpu->cr4 & CR4_DE))
+		return;
+	for (unsigned n = 0; n < 4; n++) {
+		unsigned bytes = length[cpu->dr7 >> (18 + 4 * n) & 3];
+		uint64_t first = cpu->dr[n] & ~(uint64_t)(bytes - 1);
+		if (!(cpu->dr7 >> (2 * n) & 3) || (cpu->dr7 >> (16 + 4 * n) & 3) != RW_IO ||
+		    port >= first + bytes || first >= (uint64_t)port + size)
+			continue;
+		cpu->db_trap = true;
+		cpu->db_bits |= BIT(n);
+		atomic_fetch_or_explicit(&cpu->events, EVENT_TRAP, memory_order_relaxed);
+	}
+}
+
 static struct bus *bus_of(struct cpu *cpu)
 {
 	return cpu->engine->engine.host.bus;
@@ -38,6 +57,7 @@ static void op_in(struct cpu *cpu, const struct insn *i)
 	if (cpu->nonroot)
 		vtx_intercept_io(cpu, i, port, i->size, true, false, false, i->kind[1] == OPERAND_IMM);
 	operand_write(cpu, i, 0, bus_read(bus_of(cpu), BUS_IO, port, i->size), i->size);
+	breakpoint_check(cpu, port, i->size);
 }
 
 static void op_out(struct cpu *cpu, const struct insn *i)
@@ -47,6 +67,7 @@ static void op_out(struct cpu *cpu, const struct insn *i)
 	if (cpu->nonroot)
 		vtx_intercept_io(cpu, i, port, i->size, false, false, false, i->kind[0] == OPERAND_IMM);
 	bus_write(bus_of(cpu), BUS_IO, port, i->size, operand_read(cpu, i, 1, i->size));
+	breakpoint_check(cpu, port, i->size);
 }
 
 static bool bind_in(const struct decoded *d, struct insn *out)
@@ -104,6 +125,7 @@ static void op_string(struct cpu *cpu, const struct insn *i)
 	if (cpu->nonroot)
 		vtx_intercept_io(cpu, i, port, i->size, in, true, rep, false);
 	one_string(cpu, i, port, in);
+	breakpoint_check(cpu, port, i->size);
 	if (!rep)
 		return;
 	uint64_t left = address_trim(i, cpu->r[RCX]) - 1;
@@ -111,10 +133,8 @@ static void op_string(struct cpu *cpu, const struct insn *i)
 		store_le(&cpu->r[RCX], left, 2);
 	else
 		cpu->r[RCX] = left;
-	if (left) {	/* interruptible: once more from the start */
+	if (left)	/* interruptible: once more from the start */
 		cpu->r[REG_RIP] = cpu->start_rip;
-		cpu_continue(cpu);
-	}
 }
 
 static bool bind_string(const struct decoded *d, struct insn *out)

@@ -181,7 +181,8 @@ bool msr_write(struct cpu *cpu, uint32_t msr, uint64_t value)
 				return false;
 			break;
 		case BITS_ONLY:
-			if (value & ~p->writable || msr == MSR_IA32_FEATURE_CONTROL)
+			if (value & ~p->writable || msr == MSR_IA32_FEATURE_CONTROL ||
+			    (msr == MSR_IA32_MTRR_DEF_TYPE && !memory_types_valid(value & 0xff, false)))
 				return false;
 			break;
 		case MEMORY_TYPES:

@@ -262,7 +262,7 @@ static void single(struct cpu *cpu)
 	cpu->start_rip = cpu->r[REG_RIP];
 	if (cpu->inhibit)
 		cpu->inhibit |= INHIBIT_SPENT;
-	if (cpu->step & STEP_BREAKPOINTS && !(cpu->sysflags & FLAG_RF))
+	if (cpu->step & STEP_BREAKPOINTS && !(cpu->sysflags & FLAG_RF) && !(cpu->inhibit & INHIBIT_MOV_SS))
 		breakpoints_check(cpu);
 	struct block *b = block_find(cpu);
 	const struct insn *i = b ? b->insn : block_single(cpu);
