@@ -62,7 +62,8 @@ static bool return_stack(struct cpu *cpu, uint16_t selector, const struct code_t
 	return true;
 }
 
-/* Data segments that the outer level may not keep become null. */
+/* Data segments that the outer level may not keep become null; null selectors
+ * lose their RPL. */
 static void data_segments_drop(struct cpu *cpu)
 {
 	static const uint8_t data[] = { SEG_ES, SEG_DS, SEG_FS, SEG_GS };
@@ -70,8 +71,11 @@ static void data_segments_drop(struct cpu *cpu)
 	for (unsigned n = 0; n < ARRAY_SIZE(data); n++) {
 		struct segment *g = &cpu->seg[data[n]];
 		bool conforming = g->access_rights & TYPE_CODE && g->access_rights & TYPE_CONFORMING;
-		if (g->access_rights & AR_UNUSABLE || conforming ||
-		    (g->access_rights & AR_DPL) >> AR_DPL_SHIFT >= cpu->cpl)
+		if (g->access_rights & AR_UNUSABLE) {
+			g->selector = 0;
+			continue;
+		}
+		if (conforming || (g->access_rights & AR_DPL) >> AR_DPL_SHIFT >= cpu->cpl)
 			continue;
 		*g = (struct segment){ .access_rights = AR_UNUSABLE };
 		segment_bounds_update(cpu, data[n]);

@@ -7,6 +7,7 @@
  * stack; its handler notes the facts and lets the thread go on at the exit, so
  * that registers are saved the same way then. */
 #include "native.h"
+#include "native_internal.h"
 
 #include <signal.h>
 #include <stddef.h>
@@ -95,16 +96,18 @@ __asm__(
 	"ret\n"
 	".size native_enter, .-native_enter\n");
 
+struct native_fault native_fault;
 static struct native_result result;
-static volatile sig_atomic_t running;
+static const char *volatile fault_exit;
 
 static void handler(int number, siginfo_t *info, void *context)
 {
 	ucontext_t *u = context;
 	(void)info;
 	greg_t *g = u->uc_mcontext.gregs;
+	enum { HOST_CS = 0x33, SELECTOR = 0xffff };
 
-	if (!running) {	/* a fault of the test itself */
+	if (!fault_exit) {	/* a fault of the test itself */
 		signal(number, SIG_DFL);
 		return;
 	}
@@ -112,11 +115,13 @@ static void handler(int number, siginfo_t *info, void *context)
 	result.vector = (uint8_t)g[REG_TRAPNO];
 	result.error = (uint32_t)g[REG_ERR];
 	result.address = (uint64_t)g[REG_CR2];
-	native_area.s.rip = (uint64_t)g[REG_RIP];
-	g[REG_RIP] = (greg_t)(uintptr_t)native_exit_next;
+	native_fault.rip = (uint64_t)g[REG_RIP];
+	native_fault.cs = (uint16_t)g[REG_CSGSFS];
+	g[REG_RIP] = (greg_t)(uintptr_t)fault_exit;
+	g[REG_CSGSFS] = (g[REG_CSGSFS] & ~(greg_t)SELECTOR) | HOST_CS;
 }
 
-static void jump_back(uint8_t *at, const char *to)
+void native_jump_back(uint8_t *at, const char *to)
 {
 	static const uint8_t jump[6] = { 0xff, 0x25 };	/* JMP [RIP+0] */
 	uint64_t address = (uint64_t)(uintptr_t)to;
@@ -148,8 +153,8 @@ bool native_start(void)
 	for (unsigned n = 0; n < sizeof signals / sizeof *signals; n++)
 		if (sigaction(signals[n], &action, NULL) != 0)
 			return false;
-	jump_back((uint8_t *)NATIVE_LANDING, native_exit_landing);
-	jump_back((uint8_t *)NATIVE_LANDING_NEAR, native_exit_landing);
+	native_jump_back((uint8_t *)NATIVE_LANDING, native_exit_landing);
+	native_jump_back((uint8_t *)NATIVE_LANDING_NEAR, native_exit_landing);
 	native_area.avx = __builtin_cpu_supports("avx") != 0;
 	native_area.target = NATIVE_INSN;
 	started = true;
@@ -167,27 +172,33 @@ void native_protect(unsigned page, int protection)
 		abort();
 }
 
+struct native_result native_guarded(void (*enter)(void), const char *exit)
+{
+	result = (struct native_result){ 0 };
+	fault_exit = exit;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	enter();
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	fault_exit = NULL;
+	return result;
+}
+
 struct native_result native_run(const uint8_t *insn, unsigned length, unsigned parts,
 				struct native_state *state)
 {
 	uint8_t *at = (uint8_t *)NATIVE_INSN;
+	struct native_result r;
 
 	if (length > NATIVE_INSN_MAX)
 		abort();
 	memcpy(at, insn, length);
-	jump_back(at + length, native_exit_next);
+	native_jump_back(at + length, native_exit_next);
 	memcpy(&native_area.s, state, sizeof *state);
-	native_area.s.rip = 0;
 	native_area.parts = parts;
 	native_area.landed = 0;
-	result = (struct native_result){ 0 };
-	running = 1;
-	__atomic_signal_fence(__ATOMIC_SEQ_CST);
-	native_enter();
-	__atomic_signal_fence(__ATOMIC_SEQ_CST);
-	running = 0;
-	if (!result.faulted)
-		native_area.s.rip = native_area.landed ? NATIVE_LANDING : NATIVE_INSN + length;
+	r = native_guarded(native_enter, native_exit_next);
+	native_area.s.rip = r.faulted ? native_fault.rip :
+		native_area.landed ? NATIVE_LANDING : NATIVE_INSN + length;
 	memcpy(state, &native_area.s, sizeof *state);
-	return result;
+	return r;
 }

@@ -9,6 +9,7 @@
  *
  * test_integer [instances per combination] [seed] [form's name]; or NESTOR_SEED. */
 #include "integer_forms.h"
+#include "random.h"
 #include "tier0.h"
 
 #include "base/bits.h"
@@ -26,40 +27,6 @@ enum {
 	MARGIN = 512,		/* operands begin this far inside scratch memory */
 	HANDY = NATIVE_SCRATCH_SIZE - 2 * MARGIN,
 };
-
-static uint64_t seed_state;
-
-/* xorshift64* */
-static uint64_t random64(void)
-{
-	seed_state ^= seed_state >> 12;
-	seed_state ^= seed_state << 25;
-	seed_state ^= seed_state >> 27;
-	return seed_state * 0x2545f4914f6cdd1dull;
-}
-
-static unsigned below(unsigned n)
-{
-	return (unsigned)((random64() >> 32) * n >> 32);
-}
-
-static bool one_in(unsigned n)
-{
-	return below(n) == 0;
-}
-
-/* Values with the edges that arithmetic has. */
-static uint64_t random_value(void)
-{
-	static const uint64_t edge[] = { 0, 1, 2, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fffffff,
-		0x80000000, 0xffffffff, INT64_MAX, 1ull << 63, ~0ull };
-	switch (below(5)) {
-	case 0: return edge[below(ARRAY_SIZE(edge))];
-	case 1: return random64() >> below(64);
-	case 2: return (uint64_t)((int64_t)random64() >> below(64));
-	default: return random64();
-	}
-}
 
 /* One instance: bytes, registers, and what else has to be set up. */
 struct instance {
@@ -544,7 +511,7 @@ static void run_form(const struct form *f, unsigned size, bool memory, unsigned 
 
 	for (unsigned k = 0; k < instances; k++) {
 		struct instance t;
-		uint64_t seed = seed_state;
+		uint64_t seed = random_state;
 		if (k % 16 == 0)
 			for (unsigned n = 0; n < NATIVE_SCRATCH_SIZE; n += 8)
 				both_write(NATIVE_SCRATCH + n, random_value(), 8);
@@ -565,8 +532,8 @@ int main(int argc, char **argv)
 	uint64_t seed = argc > 2 ? strtoull(argv[2], NULL, 0) : environment ?
 		strtoull(environment, NULL, 0) : (uint64_t)time(NULL);
 
-	seed_state = seed ? seed : 1;
-	printf("seed %#llx\n", (unsigned long long)seed_state);
+	random_state = seed ? seed : 1;
+	printf("seed %#llx\n", (unsigned long long)random_state);
 	if (!native_start()) {
 		printf("The test's fixed addresses are taken.\n");
 		return 1;

@@ -8,7 +8,7 @@
 #ifndef NESTOR_TESTS_PROCESSOR_TIER0_H
 #define NESTOR_TESTS_PROCESSOR_TIER0_H
 
-#include "native.h"
+#include "native_legacy.h"
 
 struct cpu;
 
@@ -18,5 +18,10 @@ uint8_t *tier0_scratch(void);
 void tier0_protect(unsigned page, int protection);	/* PROT_*, as native_protect */
 struct native_result tier0_run(const uint8_t *insn, unsigned length, unsigned parts,
 			       struct native_state *state);
+
+/* The same in 16- and 32-bit mode, with the LDT of native_legacy.h; after
+ * native_run_legacy, whose landings it copies. */
+struct native_result tier0_run_legacy(const uint8_t *insn, unsigned length, struct native_state *state,
+				      struct legacy_selectors *selectors);
 
 #endif
