@@ -68,6 +68,7 @@ struct delivery {
 	bool has_error;
 	uint32_t error;
 	uint8_t insn_len;	/* software events: length of the instruction */
+	bool injected;		/* by VM entry: RFLAGS.RF is pushed as it is */
 };
 
 /* Bounds of a data segment, derived from its descriptor. */

@@ -67,6 +67,8 @@ static uint64_t return_rip(const struct cpu *cpu, const struct delivery *d)
 static uint64_t pushed_flags(const struct cpu *cpu, const struct delivery *d)
 {
 	uint64_t flags = cpu_rflags(cpu);
+	if (d->injected)
+		return flags;
 	if (d->type == EVENT_TYPE_HARDWARE && d->vector != EXC_DB)
 		flags |= FLAG_RF;
 	if (d->type == EVENT_TYPE_HARDWARE && d->vector == EXC_DB && cpu->r[REG_RIP] == cpu->start_rip &&

@@ -185,6 +185,8 @@ static void boundary(struct cpu *cpu, uint32_t events)
 		atomic_fetch_and(&cpu->events, ~(uint32_t)EVENT_TRAP);
 		raise_debug(cpu, bits);
 	}
+	if (events & EVENT_PREEMPTION_TIMER && !cpu->nonroot)	/* it fired while the guest exited */
+		atomic_fetch_and(&cpu->events, ~(uint32_t)EVENT_PREEMPTION_TIMER);
 	if (cpu->nonroot) {
 		vtx_boundary_timer(cpu);
 		vtx_boundary_nmi_window(cpu);

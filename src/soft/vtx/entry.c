@@ -100,7 +100,7 @@ static void inject(struct cpu *cpu, const struct check_context *c)
 	const struct delivery d = {
 		.type = c->type, .vector = c->vector, .has_error = c->has_error,
 		.error = (uint32_t)vmcs_get(v, VMCS_ENTRY_ERROR_CODE),
-		.insn_len = (uint8_t)vmcs_get(v, VMCS_ENTRY_INSTRUCTION_LENGTH),
+		.insn_len = (uint8_t)vmcs_get(v, VMCS_ENTRY_INSTRUCTION_LENGTH), .injected = true,
 	};
 	if (c->type == EVENT_TYPE_OTHER) {
 		v->mtf_pending = true;
@@ -165,8 +165,10 @@ enum vmx_error vtx_enter(struct cpu *cpu, bool launch)
 		vtx_trace_entry(cpu);
 	/* The boundary before the first instruction finds windows, timer,
 	 * traps, and interrupts that the hypervisor's own IF held back. */
-	atomic_fetch_or(&cpu->events, EVENT_WINDOW | EVENT_INTERRUPT |
-			(cpu->init_pending ? EVENT_INIT : 0));
+	if (cpu->activity != ACTIVITY_WAIT_FOR_SIPI)
+		atomic_fetch_or(&cpu->events, EVENT_WINDOW | EVENT_INTERRUPT);
+	if (cpu->init_pending)
+		atomic_fetch_or(&cpu->events, EVENT_INIT);
 	cpu->init_pending = false;
 	cpu->trap_delivery = false;
 	if (c.inject)

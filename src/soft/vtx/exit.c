@@ -294,7 +294,7 @@ static bool saved_rf(const struct cpu *cpu, uint32_t reason)
 		reason == VMX_EXIT_EPT_MISCONFIGURATION;
 	bool now = cpu->sysflags & FLAG_RF;
 	if (cpu->delivery.active)
-		return now || (cpu->delivery.type == EVENT_TYPE_HARDWARE &&
+		return now || (cpu->delivery.type == EVENT_TYPE_HARDWARE && !cpu->delivery.injected &&
 			       cpu->delivery.vector != EXC_DB);
 	if (memory)
 		return true;
