@@ -4,9 +4,9 @@ ok() { echo "ok - $*"; }
 not_ok() { echo "not ok - $*"; }
 # check CASE COMMAND...: the case is ok when the command succeeds.
 check() {
-	name=$1
+	case_name=$1
 	shift
-	if "$@"; then ok "$name"; else not_ok "$name"; fi
+	if "$@"; then ok "$case_name"; else not_ok "$case_name"; fi
 }
 # is CASE WANTED GOT
 is() {
