@@ -72,6 +72,7 @@ bool vector_bind_xor(const struct decoded *d, struct insn *out);
 bool vector_bind_masked(const struct decoded *d, struct insn *out);
 bool vector_bind_maskmov(const struct decoded *d, struct insn *out);
 bool vector_bind_gather(const struct decoded *d, struct insn *out);
+bool vector_bind_movnti(const struct decoded *d, struct insn *out);
 bool vector_bind_zero(const struct decoded *d, struct insn *out);
 
 #endif

@@ -205,6 +205,7 @@ static const struct insn_rule rule[] = {
 	MASKED(RULE_MASKED)
 	MASKMOVS(RULE_MASKMOV)
 	GATHERS(RULE_GATHER)
+	RULE(MOVNTI, vector_bind_movnti)
 	ZEROS(RULE_ZERO)
 };
 

@@ -447,6 +447,21 @@ bool vector_bind_gather(const struct decoded *d, struct insn *out)
 	return true;
 }
 
+/* --- MOVNTI: SSE2, but a plain store of a general register --- */
+
+static void op_movnti(struct cpu *cpu, const struct insn *i)
+{
+	unsigned size = i->size;
+	linear_write(cpu, insn_linear(cpu, i, size, true), cpu->r[i->reg[1] / 8], size);
+}
+
+bool vector_bind_movnti(const struct decoded *d, struct insn *out)
+{
+	out->size = (uint8_t)(d->op[0].size / 8);
+	out->fn = op_movnti;
+	return thunk_form_exists(d);
+}
+
 /* --- VZEROUPPER, VZEROALL --- */
 
 static void op_vzeroupper(struct cpu *cpu, const struct insn *i)

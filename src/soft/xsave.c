@@ -217,14 +217,20 @@ static void check_xsave(struct cpu *cpu)
 		raise_exception(cpu, EXC_NM);
 }
 
-static void check_supervisor(struct cpu *cpu)
+/* XSAVES, XRSTORS: VMX non-root operation may not have them (#UD), and may
+ * intercept them after all other checks. */
+static void check_supervisor(struct cpu *cpu, const struct insn *i, bool restoring)
 {
 	if (!(cpu->cr4 & CR4_OSXSAVE))
 		raise_ud(cpu);
+	if (cpu->nonroot)
+		vtx_intercept_xsaves(cpu, i, restoring, 0);
 	if (cpu->cpl)
 		raise_gp(cpu, 0);
 	if (cpu->cr0 & CR0_TS)
 		raise_exception(cpu, EXC_NM);
+	if (cpu->nonroot)
+		vtx_intercept_xsaves(cpu, i, restoring, edx_eax(cpu) & cpu->xss);
 }
 
 static void put_components(struct cpu *cpu, uint64_t linear, uint64_t components, bool wide)
@@ -282,9 +288,7 @@ static void op_xsavec(struct cpu *cpu, const struct insn *i)
 
 static void op_xsaves(struct cpu *cpu, const struct insn *i)
 {
-	check_supervisor(cpu);
-	if (cpu->nonroot)
-		vtx_intercept_xsaves(cpu, i, false, edx_eax(cpu) & cpu->xss);
+	check_supervisor(cpu, i, false);
 	save_compacted(cpu, i, (cpu->xcr0 | cpu->xss) & edx_eax(cpu),
 		       is_wide(i, ZYDIS_MNEMONIC_XSAVES64));
 }
@@ -348,9 +352,7 @@ static void op_xrstor(struct cpu *cpu, const struct insn *i)
 
 static void op_xrstors(struct cpu *cpu, const struct insn *i)
 {
-	check_supervisor(cpu);
-	if (cpu->nonroot)
-		vtx_intercept_xsaves(cpu, i, true, edx_eax(cpu) & cpu->xss);
+	check_supervisor(cpu, i, true);
 	restore(cpu, i, cpu->xcr0 | cpu->xss, is_wide(i, ZYDIS_MNEMONIC_XRSTORS64), true);
 }
 

@@ -619,6 +619,8 @@ static const struct availability availability[] = {
 #define XGETBV { 0x0f, 0x01, 0xd0 }, 3
 #define LDMXCSR { 0x0f, 0xae, 0x13 }, 3
 #define MOVAPS { 0x0f, 0x28, 0x03 }, 3
+#define XSAVES { 0x0f, 0xc7, 0x2b }, 3
+#define XSETBV { 0x0f, 0x01, 0xd1 }, 3
 #define VZEROUPPER { 0xc5, 0xf8, 0x77 }, 3
 	{ "ADDPS", ADDPS, .vector = -1 },
 	{ "ADDPS, CR0.EM", ADDPS, .cr0_set = CR0_EM, .vector = EXC_UD },
@@ -665,6 +667,10 @@ static const struct availability availability[] = {
 	{ "XGETBV, no CR4.OSXSAVE", XGETBV, .cr4_clear = CR4_OSXSAVE, .vector = EXC_UD },
 	{ "LDMXCSR", LDMXCSR, .memory = 0x1f80, .vector = -1 },
 	{ "LDMXCSR, CR0.EM", LDMXCSR, .cr0_set = CR0_EM, .vector = EXC_UD },
+	{ "XSAVES at CPL 3", XSAVES, .vector = EXC_GP },
+	{ "XSAVES, no CR4.OSXSAVE", XSAVES, .cr4_clear = CR4_OSXSAVE, .vector = EXC_UD },
+	{ "XSETBV at CPL 3", XSETBV, .vector = EXC_GP },
+	{ "XSETBV, no CR4.OSXSAVE", XSETBV, .cr4_clear = CR4_OSXSAVE, .vector = EXC_UD },
 	{ "MOVAPS from memory, CR0.TS", MOVAPS, .cr0_set = CR0_TS, .vector = EXC_NM },
 };
 
@@ -810,6 +816,46 @@ static void run_xsave(void)
 	}
 }
 
+/* XRSTOR on headers and MXCSR that may be bad: both sides must refuse the same. */
+static void run_bad_images(void)
+{
+	static const uint8_t xrstor[] = { 0x48, 0x0f, 0xae, 0x2b }, fxrstor[] = { 0x48, 0x0f, 0xae, 0x0b };
+	enum { MXCSR = 24, HEADER = 512, COMPONENTS = 7 };
+	for (unsigned k = 0; k < instances; k++) {
+		uint64_t from = seed;
+		struct native_state s, t, h;
+		scramble(&s);
+		unsigned at = 64 * (unsigned)(rnd() % 32) + (one_in(8) ? (unsigned)(rnd() % 64) : 0);
+		uint8_t *image = tier0_scratch() + at;
+		s.gpr[RBX] = NATIVE_SCRATCH + at;
+		s.gpr[RAX] = rnd() & COMPONENTS;
+		s.gpr[RDX] = 0;
+		memset(tier0_scratch(), 0, NATIVE_SCRATCH_SIZE);
+		store_le(image + MXCSR, one_in(4) ? (uint32_t)rnd() : MXCSR_INITIAL, 4);
+		store_le(image + HEADER, rnd() & COMPONENTS, 8);
+		if (one_in(2))	/* compacted */
+			store_le(image + HEADER + 8, 1ull << 63 | (rnd() & COMPONENTS), 8);
+		if (one_in(3))	/* a bit that should not be there */
+			image[HEADER + rnd() % 64] |= (uint8_t)(1u << rnd() % 8);
+		/* Components that the host's operating system has and we have not. */
+		store_le(image + HEADER, load_le(image + HEADER, 8) & (COMPONENTS | 3ull << 61), 8);
+		store_le(image + HEADER + 8, load_le(image + HEADER + 8, 8) & (COMPONENTS | 7ull << 61), 8);
+		memcpy(native_scratch(), tier0_scratch(), NATIVE_SCRATCH_SIZE);
+		const uint8_t *insn = one_in(4) ? fxrstor : xrstor;
+		t = h = s;
+		struct native_result rt = tier0_run(insn, sizeof(xrstor), NATIVE_VECTORS, &t);
+		struct native_result rh = native_run(insn, sizeof(xrstor), NATIVE_VECTORS, &h);
+		total++;
+		if (rt.faulted != rh.faulted || rt.vector != rh.vector) {
+			failures++;
+			printf("DIFFERENT %s of a bad image: exception %d, on the host %d; seed %#llx\n",
+			       insn == fxrstor ? "FXRSTOR64" : "XRSTOR64", rt.faulted ? rt.vector : -1,
+			       rh.faulted ? rh.vector : -1, (unsigned long long)from);
+		} else if (!rt.faulted)
+			compare_states("state restored from a random image", from, &t, &h);
+	}
+}
+
 /* --- */
 
 /* Mnemonics of the table that no test here executes, and why. */
@@ -864,6 +910,7 @@ int main(int argc, char **argv)
 	in_rules[ZYDIS_MNEMONIC_MOVSD] = in_rules[ZYDIS_MNEMONIC_CMPSD] = true;
 	run_all();
 	run_xsave();
+	run_bad_images();
 	run_availability();
 	unsigned all = forms;
 	run_full_region();
