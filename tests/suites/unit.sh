@@ -2,4 +2,4 @@
 # budget: 60
 # in: default
 . "$(dirname "$0")/../meson-results.sh"
-run_unit_tests "$BUILD"
+run_meson_tests "$BUILD" unit
