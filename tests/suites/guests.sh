@@ -7,7 +7,7 @@
 shows_itself() {
 	n=$1
 	word=word-$n
-	boot "processors-$n" 55 --engine soft --memory 512M --processors "$n" \
+	boot "processors-$n" 40 --engine soft --memory 512M --processors "$n" \
 		--kernel "$IMAGES/vmlinuz" --initrd "$IMAGES/l2.cpio" \
 		--append "console=ttyS0 nokaslr panic=-1 nestor.level=L1 nestor.word=$word nestor.task=load"
 	is "$n processors: status after power off" 0 "$status"
@@ -23,7 +23,7 @@ shows_itself 1
 shows_itself 2
 [ -z "$TEST_ALL" ] || shows_itself 4
 
-boot plain 55 --engine soft --memory 1G --kernel "$IMAGES/vmlinuz" --initrd "$IMAGES/l1.cpio" \
+boot plain 40 --engine soft --memory 1G --kernel "$IMAGES/vmlinuz" --initrd "$IMAGES/l1.cpio" \
 	--append "console=ttyS0 nokaslr panic=-1 quiet cryptomgr.notests nestor.run=refusals"
 is "L1 without extensions: status" 0 "$status"
 is "L1 without extensions: finds none" none "$(fact L1 extensions)"

@@ -1,5 +1,5 @@
 # what: KVM in L1 on our VT-x, Debian's kernel as L2 with 1 and 2 processors
-# budget: 240
+# budget: 180
 # in: default
 . "$(dirname "$0")/../lib.sh"
 
@@ -16,7 +16,7 @@ run=refusals,programs:
 for p in $matrix; do run=$run,programs:$p; done
 run=$run,l2,l2:2
 
-boot nested 200 --engine soft --memory 1G --expose-virtualization-extensions --report \
+boot nested 120 --engine soft --memory 1G --expose-virtualization-extensions --report \
 	--kernel "$IMAGES/vmlinuz" --initrd "$IMAGES/l1.cpio" --initrd "$OUT/programs.cpio" \
 	--append "console=ttyS0 nokaslr panic=-1 quiet cryptomgr.notests nestor.run=$run nestor.word=nested nestor.task=load nestor.append=quiet"
 is "L1 powers off" 0 "$status"
@@ -42,7 +42,7 @@ is "L2 runs on KVM" KVMKVMKVM "$(fact L2 hypervisor)"
 is "L2 sees no extensions" none "$(fact L2 extensions)"
 healthy nested
 
-boot smp 110 --engine soft --memory 1G --processors 2 --expose-virtualization-extensions \
+boot smp 50 --engine soft --memory 1G --processors 2 --expose-virtualization-extensions \
 	--kernel "$IMAGES/vmlinuz" --initrd "$IMAGES/l1.cpio" \
 	--append "console=ttyS0 nokaslr panic=-1 quiet cryptomgr.notests nestor.run=l2:2 nestor.word=smp nestor.task=load nestor.append=quiet"
 is "L1 with 2 processors powers off" 0 "$status"
