@@ -28,9 +28,10 @@ enum {
 #define ECX1_OSXSAVE BIT(27)
 #define ECX1_RDRAND BIT(30)
 #define ECX1_HYPERVISOR BIT(31)
-/* FPU DE PSE TSC MSR PAE MCE CX8 APIC SEP MTRR PGE MCA CMOV PAT PSE36 CLFSH */
-#define EDX1_BASE (BIT(0) | BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(7) | BIT(8) | BIT(9) | \
+/* FPU DE PSE TSC MSR PAE MCE CX8 SEP MTRR PGE MCA CMOV PAT PSE36 CLFSH */
+#define EDX1_BASE (BIT(0) | BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(7) | BIT(8) | \
 	BIT(11) | BIT(12) | BIT(13) | BIT(14) | BIT(15) | BIT(16) | BIT(17) | BIT(19))
+#define EDX1_APIC BIT(9)	/* while it is enabled in IA32_APIC_BASE */
 #define EDX1_HTT BIT(28)
 /* Leaf 7 EBX: FSGSBASE TSC_ADJUST BMI1 SMEP BMI2 ERMS INVPCID FCS/FDS ADX SMAP CLFLUSHOPT CLWB RDSEED */
 #define EBX7_BASE (BIT(0) | BIT(1) | BIT(3) | BIT(7) | BIT(8) | BIT(9) | BIT(10) | BIT(13) | BIT(19) | \
@@ -95,7 +96,8 @@ struct cpuid_result cpuid_leaf(struct cpu *cpu, uint32_t leaf, uint32_t subleaf)
 		r.eax = SIGNATURE;
 		r.ebx = cpu->index << 24 | processors << 16 | 8 << 8;	/* CLFLUSH: 64 bytes */
 		r.ecx = feature_ecx(cpu, &f);
-		r.edx = EDX1_BASE | f.leaf1_edx | (processors > 1 ? EDX1_HTT : 0);
+		r.edx = EDX1_BASE | f.leaf1_edx |
+			(lapic_base(cpu->lapic) & APIC_BASE_EN ? EDX1_APIC : 0) | (processors > 1 ? EDX1_HTT : 0);
 		break;
 	case 2:
 		r.eax = 0x00feff01;	/* see leaf 4; no TLB details */

@@ -269,7 +269,11 @@ void do_iret(struct cpu *cpu, const struct insn *i)
 	} else {
 		iret_protected(cpu, i->size);
 	}
-	cpu->nmi_blocked = false;
 	if (cpu->nonroot)
 		vtx_iret(cpu);
+	else if (cpu->nmi_blocked) {
+		cpu->nmi_blocked = false;
+		if (cpu->nmi_pending)
+			atomic_fetch_or_explicit(&cpu->events, EVENT_NMI, memory_order_relaxed);
+	}
 }

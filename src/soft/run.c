@@ -115,9 +115,12 @@ static void handle_sipi(struct cpu *cpu)
 
 static void take_nmi(struct cpu *cpu)
 {
-	if (cpu->inhibit & INHIBIT_MOV_SS ||
-	    (cpu->nonroot ? vtx_nmi_blocked(cpu) : cpu->nmi_blocked))
+	if (cpu->nonroot ? vtx_nmi_blocked(cpu) : cpu->nmi_blocked)
+		return;		/* IRET looks again */
+	if (cpu->inhibit & INHIBIT_MOV_SS) {
+		atomic_fetch_or(&cpu->events, EVENT_NMI);
 		return;
+	}
 	if (cpu->nonroot)
 		vtx_boundary_nmi(cpu);
 	cpu->nmi_pending = false;
