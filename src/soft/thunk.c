@@ -499,6 +499,8 @@ static void make_key(struct thunk_key *k, const struct decoded *d, const struct 
 			k->imm = (uint8_t)op->imm.value.u;
 			continue;	/* always the last, and always a byte */
 		}
+		if (n == KEY_OPERANDS)
+			break;	/* no form of the table has five registers */
 		k->type[n] = (uint8_t)op->type;
 		k->size[n] = op->size;
 		if (op->type == ZYDIS_OPERAND_TYPE_REGISTER)
