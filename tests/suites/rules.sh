@@ -33,7 +33,7 @@ dies() {
 	check "$1: $2: the dump names the exceptions" grep -q "last event: " "$OUT/$name.err"
 }
 
-for chapter in gates64 paging64 debug64 system64 apic64; do
+for chapter in gates64 paging64 debug64 system64 apic64 protected32 paging32; do
 	rules "$chapter" "$chapter" --engine-options icount
 done
 dies gates64 triple_fault

@@ -88,7 +88,7 @@ extern uint8_t user_stack[8192];	/* also any other temporary stack */
 #define user_stack_top (user_stack + sizeof user_stack)
 /* A piece of assembly with a name. SNIPPET32 and SNIPPET16: of another mode. */
 #define SNIPPET_(id, mode, back, text) \
-	extern const uint8_t id[], id##_end[] __attribute__((unused)); \
+	extern const uint8_t id[] __attribute__((unused)), id##_end[] __attribute__((unused)); \
 	asm(".pushsection .text.snippets\n.align 16\n" mode "\n" #id ":\n" text "\n" #id "_end:\n" back "\n.popsection")
 #ifdef __x86_64__
 #define SNIPPET_BACK ".code64"
