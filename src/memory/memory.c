@@ -6,14 +6,29 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+/* Address space for RAM, at a multiple of the host's large pages: KVM uses one
+ * only where guest and host addresses agree modulo its size. NULL: none. */
+static uint8_t *ram_map(uint64_t size)
+{
+	const uint64_t large = 2 * MIB;
+	uint8_t *p = mmap(NULL, size + large, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (p == MAP_FAILED)
+		return NULL;
+	uint64_t before = align_up((uint64_t)p, large) - (uint64_t)p;
+	if (before)
+		munmap(p, before);
+	munmap(p + before + size, large - before);
+	return p + before;
+}
+
 struct memory *memory_create(uint64_t size, struct error *e)
 {
 	struct memory *m = alloc_zeroed(1, sizeof *m);
 	m->size = size & ~PAGE_OFFSET_MASK;
 	m->low_size = m->size < MEMORY_LOW_MAX ? m->size : MEMORY_LOW_MAX;
-	void *p = mmap(NULL, m->size, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (p == MAP_FAILED) {
+	uint8_t *p = ram_map(m->size);
+	if (!p) {
 		free(m);
 		error_set(e, STATUS_ENGINE,
 			"The host gives no %llu MiB of address space for the guest's memory (%s); choose a smaller --memory.",
