@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "run.h"
 #include "run_options.h"
+#include "service/roles.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -15,8 +16,8 @@ static const struct {
 	const char *help;
 } roles[] = {
 	{ "run", run_main, "boot one VM in the foreground; `nestor run --help` says how" },
-	{ "service", NULL, "keep virtual machines and run each in a worker" },
-	{ "worker", NULL, "run one VM for the service" },
+	{ "service", service_main, "keep virtual machines and run each in a worker" },
+	{ "worker", worker_main, "run one VM for the service" },
 	{ "switch", NULL, "connect virtual machines to a network" },
 };
 

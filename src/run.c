@@ -1,6 +1,7 @@
 #include "run.h"
 
 #include "base/log.h"
+#include "engines.h"
 #include "run_options.h"
 #include "vm/console.h"
 #include "vm/engine_select.h"
@@ -17,16 +18,6 @@
 #elif defined(__SANITIZE_ADDRESS__)
 #define SANITIZED 1
 #endif
-
-/* Fastest first. */
-static const struct engine_ops *const engines[] = {
-#ifdef NESTOR_KVM
-	&kvm_engine_ops,
-#endif
-#ifdef NESTOR_SOFT
-	&soft_engine_ops,
-#endif
-};
 
 #ifndef SANITIZED
 /* A crash of ours: give the terminal back and say what happened. */
@@ -86,7 +77,7 @@ int run_main(int argc, char *const argv[])
 	}
 	if (parsed < 0)
 		goto failed;
-	const struct engine_ops *ops = engine_select(&config, engines, ARRAY_SIZE(engines),
+	const struct engine_ops *ops = engine_select(&config, engines, engines_count,
 						     line, sizeof line, &e);
 	if (!ops)
 		goto failed;

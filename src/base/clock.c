@@ -10,7 +10,8 @@ struct clock {
 	pthread_mutex_t *lock;
 	bool counted;
 	bool stopping;
-	uint64_t origin;		/* host ns at creation */
+	_Atomic uint64_t origin;	/* host ns at creation, later by every pause */
+	_Atomic uint64_t stands;	/* paused at this time; CLOCK_NEVER: it goes */
 	_Atomic uint64_t ticks;		/* counted mode: ns so far */
 	_Atomic uint64_t next;		/* deadline of the list's head */
 	struct timer *timers;		/* sorted by deadline */
@@ -29,7 +30,22 @@ uint64_t clock_now(struct clock *c)
 {
 	if (c->counted)
 		return atomic_load_explicit(&c->ticks, memory_order_relaxed);
-	return host_now() - c->origin;
+	uint64_t stands = atomic_load_explicit(&c->stands, memory_order_acquire);
+	return stands != CLOCK_NEVER ? stands : host_now() - c->origin;
+}
+
+void clock_pause(struct clock *c, bool paused)
+{
+	pthread_mutex_lock(c->lock);
+	uint64_t now = clock_now(c);
+	if (!c->counted && paused) {
+		atomic_store_explicit(&c->stands, now, memory_order_release);
+	} else if (!c->counted) {
+		c->origin = host_now() - now;
+		atomic_store_explicit(&c->stands, CLOCK_NEVER, memory_order_release);
+		pthread_cond_signal(&c->changed);
+	}
+	pthread_mutex_unlock(c->lock);
 }
 
 bool clock_is_counted(const struct clock *c)
@@ -113,7 +129,7 @@ static void *clock_thread(void *arg)
 		fire_due(c);
 		if (c->stopping)
 			break;
-		if (!c->timers) {
+		if (!c->timers || c->stands != CLOCK_NEVER) {
 			pthread_cond_wait(&c->changed, c->lock);
 			continue;
 		}
@@ -136,7 +152,7 @@ struct clock *clock_create(pthread_mutex_t *board_lock, bool counted)
 	c->lock = board_lock;
 	c->counted = counted;
 	c->origin = host_now();
-	c->next = CLOCK_NEVER;
+	c->next = c->stands = CLOCK_NEVER;
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&c->changed, &attr);

@@ -32,6 +32,9 @@ struct timer {
 
 struct clock *clock_create(pthread_mutex_t *board_lock, bool counted);
 void clock_destroy(struct clock *c);	/* board lock not held */
+/* The VM's time stands still from here on, or goes on where it stood. Board
+ * lock not held. */
+void clock_pause(struct clock *c, bool paused);
 /* Nanoseconds since creation; any thread, no lock. */
 uint64_t clock_now(struct clock *c);
 bool clock_is_counted(const struct clock *c);

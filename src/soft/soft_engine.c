@@ -163,7 +163,9 @@ static void soft_destroy(struct engine *g)
 
 static void soft_run(struct engine *g, unsigned processor)
 {
-	cpu_loop(soft_of(g)->cpu[processor]);
+	struct cpu *cpu = soft_of(g)->cpu[processor];
+	cpu_loop(cpu);
+	atomic_fetch_and(&cpu->events, ~EVENT_STOP);	/* it may be run again */
 }
 
 static void soft_stop(struct engine *g)

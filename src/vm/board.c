@@ -143,6 +143,18 @@ size_t board_serial_receive(struct board *b, const uint8_t *bytes, size_t n)
 	return taken;
 }
 
+void board_power_button(struct board *b)
+{
+	pthread_mutex_lock(bus_lock(b->bus));
+	acpi_pm_power_button(b->acpi_pm);
+	pthread_mutex_unlock(bus_lock(b->bus));
+}
+
+void board_pause(struct board *b, bool paused)
+{
+	clock_pause(b->clock, paused);
+}
+
 /* Creation. */
 
 /* Every chip begins with its struct device. NULL: it could not be created. */

@@ -38,4 +38,9 @@ uint8_t board_extint_acknowledge(struct board *b);
  * lock, unless that is held for long: then none. */
 size_t board_serial_receive(struct board *b, const uint8_t *bytes, size_t n);
 
+/* Someone presses the power button. Takes the board lock. */
+void board_power_button(struct board *b);
+/* The VM's time stands still, or goes on. No processor runs. */
+void board_pause(struct board *b, bool paused);
+
 #endif

@@ -20,6 +20,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
@@ -29,6 +30,7 @@ enum {
 	DRAIN_MS = 50,		/* how often to look for signals while output drains */
 	SIGNAL_STATUS = 128,	/* the shells' convention: 128 + signal */
 	THREAD_NAME_SIZE = 16,
+	PAUSE_SECONDS = 10,	/* for all processors to stand still */
 };
 
 enum ending { NOT_ENDED, POWERED_OFF, ASKED_RESET, EXITED, DIED, STOPPED };
@@ -43,6 +45,7 @@ struct vm {
 	int signals;		/* signalfd */
 	sigset_t old_mask;
 	uint64_t began, ended;	/* host ns */
+	char said[512];		/* why it ended */
 
 	pthread_mutex_t lock;	/* guards what follows */
 	enum ending ending;
@@ -52,6 +55,12 @@ struct vm {
 	char *text;		/* DIED: the dump */
 	int left_by;		/* the signal (Ctrl-A X: SIGINT) that ends the VM */
 	bool left_by_key;
+	bool turned_off;	/* vm_turn_off: left_by is SIGTERM in name only */
+	bool restart;		/* the next reset was asked for by vm_restart */
+	bool pause_wanted;
+	bool pausing;		/* processors leave run to stand still, not to end */
+	bool paused;		/* they do */
+	pthread_cond_t pause_changed;
 	unsigned running;	/* processors in run */
 };
 
@@ -211,12 +220,13 @@ struct look {
 	enum ending ending;
 	int left_by;
 	unsigned running;
+	bool pause;
 };
 
 static struct look look(struct vm *vm)
 {
 	pthread_mutex_lock(&vm->lock);
-	struct look l = { vm->ending, vm->left_by, vm->running };
+	struct look l = { vm->ending, vm->left_by, vm->running, vm->pause_wanted };
 	pthread_mutex_unlock(&vm->lock);
 	return l;
 }
@@ -226,8 +236,12 @@ static void *processor_run(void *arg)
 	struct processor_thread *t = arg;
 	struct vm *vm = t->vm;
 	vm->ops->run(vm->engine, t->index);
+	pthread_mutex_lock(&vm->lock);
+	bool pausing = vm->pausing;
+	pthread_mutex_unlock(&vm->lock);
 	/* Does nothing when run returned because it was asked to. */
-	vm_end(vm, STOPPED, 0, STATUS_FAULT, t->index, NULL);
+	if (!pausing)
+		vm_end(vm, STOPPED, 0, STATUS_FAULT, t->index, NULL);
 	pthread_mutex_lock(&vm->lock);
 	vm->running--;
 	pthread_mutex_unlock(&vm->lock);
@@ -235,7 +249,7 @@ static void *processor_run(void *arg)
 	return NULL;
 }
 
-/* Run all processors until the VM ends. */
+/* Run all processors until the VM ends or is to stand still. */
 static void run_processors(struct vm *vm)
 {
 	struct processor_thread *t = alloc_zeroed(vm->config.processors, sizeof *t);
@@ -257,7 +271,10 @@ static void run_processors(struct vm *vm)
 			vm_end(vm, STOPPED, 0, STATUS_OK, 0, NULL);
 			l.ending = STOPPED;
 		}
-		if (l.ending && !stopped) {
+		if ((l.ending || l.pause) && !stopped) {
+			pthread_mutex_lock(&vm->lock);
+			vm->pausing = vm->ending == NOT_ENDED;
+			pthread_mutex_unlock(&vm->lock);
 			vm->ops->stop(vm->engine);
 			stopped = true;
 		}
@@ -266,6 +283,32 @@ static void run_processors(struct vm *vm)
 	for (unsigned i = 0; i < vm->config.processors; i++)
 		pthread_join(t[i].thread, NULL);
 	free(t);
+}
+
+/* After run_processors: false when the VM is ending; else it stood still, and
+ * the processors are to run on. */
+static bool stand_still(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->lock);
+	bool pausing = vm->pausing && vm->ending == NOT_ENDED;
+	vm->pausing = false;
+	vm->paused = pausing;
+	pthread_cond_broadcast(&vm->pause_changed);
+	pthread_mutex_unlock(&vm->lock);
+	if (!pausing)
+		return false;
+	board_pause(vm->board, true);
+	struct look l = look(vm);
+	for (; l.pause && !l.ending && !l.left_by; l = look(vm))
+		supervise(vm, -1);
+	board_pause(vm->board, false);
+	pthread_mutex_lock(&vm->lock);
+	vm->paused = false;
+	pthread_cond_broadcast(&vm->pause_changed);
+	pthread_mutex_unlock(&vm->lock);
+	if (l.left_by)
+		vm_end(vm, STOPPED, 0, STATUS_OK, 0, NULL);
+	return look(vm).ending == NOT_ENDED;
 }
 
 static int load(struct vm *vm, struct error *e)
@@ -280,26 +323,40 @@ static int load(struct vm *vm, struct error *e)
 
 static int reset(struct vm *vm, struct error *e)
 {
-	log_line("The guest asked for a reset: starting it again.");
+	pthread_mutex_lock(&vm->lock);
+	log_line("%s", vm->restart ? "Reset: starting the guest again." :
+		 "The guest asked for a reset: starting it again.");
 	vm->ending = NOT_ENDED;
+	vm->restart = false;
+	pthread_mutex_unlock(&vm->lock);
 	board_reset(vm->board);
 	vm->ops->reset(vm->engine);
 	return load(vm, e);
+}
+
+static void say(struct vm *vm, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void say(struct vm *vm, const char *format, ...)
+{
+	va_list ap;
+	va_start(ap, format);
+	vsnprintf(vm->said, sizeof vm->said, format, ap);
+	va_end(ap);
+	log_line("%s", vm->said);
 }
 
 static int say_died(struct vm *vm)
 {
 	switch (vm->status) {
 	case STATUS_DIED:
-		log_line("The guest died on processor %u by a triple fault; its state and what led there follow.",
+		say(vm, "The guest died on processor %u by a triple fault; its state and what led there follow.",
 			 vm->processor);
 		break;
 	case STATUS_FAULT:
-		log_line("A fault of Nestor's own on processor %u; please report it with the command line and what follows.",
+		say(vm, "A fault of Nestor's own on processor %u; please report it with the command line and what follows.",
 			 vm->processor);
 		break;
 	default:
-		log_line("The engine %s cannot go on with processor %u, as follows.",
+		say(vm, "The engine %s cannot go on with processor %u, as follows.",
 			 vm->ops->name, vm->processor);
 	}
 	size_t n = strlen(vm->text);
@@ -312,15 +369,15 @@ static int say_ending(struct vm *vm)
 {
 	switch (vm->ending) {
 	case POWERED_OFF:
-		log_line("The guest powered off.");
+		say(vm, "The guest powered off.");
 		return STATUS_OK;
 	case EXITED:
-		log_line("The guest wrote %#x to port 0xf4: exit status %d.", vm->value,
+		say(vm, "The guest wrote %#x to port 0xf4: exit status %d.", vm->value,
 			 vm_debug_exit_status(vm->value));
 		return vm_debug_exit_status(vm->value);
 	case ASKED_RESET:
 		if (!vm->config.reboot) {
-			log_line("The guest asked for a reset, and the VM ends; with --reboot it would start again.");
+			say(vm, "The guest asked for a reset, and the VM ends; with --reboot it would start again.");
 			return STATUS_RESET;
 		}
 		break;	/* the user left during the reset */
@@ -330,14 +387,18 @@ static int say_ending(struct vm *vm)
 	case NOT_ENDED:
 		break;
 	}
+	if (vm->turned_off) {
+		say(vm, "The VM was turned off.");
+		return STATUS_OK;
+	}
 	if (vm->left_by) {
 		if (vm->left_by_key)
-			log_line("Left with Ctrl-A X; the VM has ended.");
+			say(vm, "Left with Ctrl-A X; the VM has ended.");
 		else
-			log_line("The VM was ended by a signal (%s).", strsignal(vm->left_by));
+			say(vm, "The VM was ended by a signal (%s).", strsignal(vm->left_by));
 		return SIGNAL_STATUS + vm->left_by;
 	}
-	log_line("A fault of Nestor's own: the engine %s stopped processor %u without being asked. Please report it with the command line.",
+	say(vm, "A fault of Nestor's own: the engine %s stopped processor %u without being asked. Please report it with the command line.",
 		 vm->ops->name, vm->processor);
 	return STATUS_FAULT;
 }
@@ -348,8 +409,11 @@ int vm_run(struct vm *vm)
 	console_start(vm->console);
 	vm->began = host_now();
 	for (;;) {
-		run_processors(vm);
-		if (vm->ending != ASKED_RESET || !vm->config.reboot || look(vm).left_by)
+		do
+			run_processors(vm);
+		while (stand_still(vm));
+		if (vm->ending != ASKED_RESET || (!vm->config.reboot && !vm->restart) ||
+		    look(vm).left_by)
 			break;
 		if (reset(vm, &e))
 			break;
@@ -359,7 +423,7 @@ int vm_run(struct vm *vm)
 		supervise(vm, 0);
 	console_stop(vm->console);
 	if (e.text[0]) {
-		log_line("%s", e.text);
+		say(vm, "%s", e.text);
 		return e.status;
 	}
 	return say_ending(vm);
@@ -367,7 +431,77 @@ int vm_run(struct vm *vm)
 
 int vm_ending_signal(const struct vm *vm)
 {
-	return vm->ending == STOPPED && !vm->left_by_key ? vm->left_by : 0;
+	return vm->ending == STOPPED && !vm->left_by_key && !vm->turned_off ? vm->left_by : 0;
+}
+
+const char *vm_ending_text(const struct vm *vm)
+{
+	return vm->said;
+}
+
+/* What others ask of it while it runs. */
+
+void vm_turn_off(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->lock);
+	if (!vm->left_by)
+		vm->turned_off = true;
+	pthread_mutex_unlock(&vm->lock);
+	vm_leave(vm, SIGTERM, false);
+}
+
+void vm_restart(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->lock);
+	if (vm->ending == NOT_ENDED) {
+		vm->restart = true;
+		vm->pause_wanted = false;
+	}
+	pthread_mutex_unlock(&vm->lock);
+	vm_end(vm, ASKED_RESET, 0, STATUS_OK, 0, NULL);
+}
+
+void vm_power_button(struct vm *vm)
+{
+	board_power_button(vm->board);
+}
+
+int vm_pause(struct vm *vm, bool paused, struct error *e)
+{
+	struct timespec until;
+	int late = 0;
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += PAUSE_SECONDS;
+	pthread_mutex_lock(&vm->lock);
+	vm->pause_wanted = paused;
+	wake(vm);
+	while (vm->paused != paused && vm->ending == NOT_ENDED && !late)
+		late = pthread_cond_timedwait(&vm->pause_changed, &vm->lock, &until);
+	bool done = vm->paused == paused && vm->ending == NOT_ENDED;
+	if (!done)
+		vm->pause_wanted = false;
+	pthread_mutex_unlock(&vm->lock);
+	return done ? 0 : error_set(e, STATUS_FAULT, late ?
+		"The VM's processors did not stand still within %d seconds." :
+		"The VM is ending.", PAUSE_SECONDS);
+}
+
+bool vm_is_paused(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->lock);
+	bool paused = vm->paused;
+	pthread_mutex_unlock(&vm->lock);
+	return paused;
+}
+
+uint64_t vm_uptime(const struct vm *vm)
+{
+	return vm->began ? host_now() - vm->began : 0;
+}
+
+bool vm_hypervisor_running(struct vm *vm)
+{
+	return vm->ops->hypervisor_running(vm->engine);
 }
 
 void vm_report(struct vm *vm, FILE *out)
@@ -428,7 +562,12 @@ struct vm *vm_create(const struct vm_config *config, const struct engine_ops *op
 	struct board_serial serial = { on_serial_output, on_serial_room, vm };
 	vm->config = *config;
 	vm->ops = ops;
+	pthread_condattr_t attr;
 	pthread_mutex_init(&vm->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&vm->pause_changed, &attr);
+	pthread_condattr_destroy(&attr);
 	block_signals(vm);
 	vm->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (vm->wake < 0)
@@ -457,6 +596,7 @@ void vm_destroy(struct vm *vm)
 	close(vm->signals);
 	pthread_sigmask(SIG_SETMASK, &vm->old_mask, NULL);
 	pthread_mutex_destroy(&vm->lock);
+	pthread_cond_destroy(&vm->pause_changed);
 	free(vm->text);
 	free(vm);
 }

@@ -19,6 +19,26 @@ int vm_run(struct vm *vm);
 /* The signal that ended the VM, for whoever wants to end by it too; 0: none. */
 int vm_ending_signal(const struct vm *vm);
 
+/* After vm_run: why the VM ended, one sentence. */
+const char *vm_ending_text(const struct vm *vm);
+
+/* While vm_run runs, from any thread. */
+
+/* End it as if the power went. */
+void vm_turn_off(struct vm *vm);
+/* Reset it, whatever the configuration says on a guest's own wish. */
+void vm_restart(struct vm *vm);
+/* Ask the guest's operating system to shut down (ACPI power button). */
+void vm_power_button(struct vm *vm);
+/* Stop all processors and the VM's time, or let them go on. -1 when that did
+ * not happen within a few seconds, or the VM is ending. */
+int vm_pause(struct vm *vm, bool paused, struct error *e);
+bool vm_is_paused(struct vm *vm);
+/* Host nanoseconds since vm_run began. */
+uint64_t vm_uptime(const struct vm *vm);
+/* Is any processor in VMX operation? */
+bool vm_hypervisor_running(struct vm *vm);
+
 /* What --report prints. */
 void vm_report(struct vm *vm, FILE *out);
 

@@ -1,0 +1,168 @@
+#include "service/paths.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { PRIVATE = 0700 };
+
+static char store[PATHS_MAX / 4], runtime[PATHS_MAX / 2];
+static char socket_path[PATHS_MAX], lock_path[PATHS_MAX];
+
+static const char *variable(const char *name)
+{
+	const char *value = getenv(name);
+	return value && value[0] == '/' ? value : NULL;
+}
+
+static const char *home(void)
+{
+	const char *value = variable("HOME");
+	struct passwd *p = value ? NULL : getpwuid(getuid());
+	return value ? value : p && p->pw_dir[0] == '/' ? p->pw_dir : "/";
+}
+
+int paths_make_folder(const char *path, unsigned mode, struct error *e)
+{
+	char part[PATHS_MAX];
+	if (strlen(path) >= sizeof part)
+		return error_set(e, STATUS_FILE, "The path %.64s… is too long.", path);
+	strcpy(part, path);
+	for (char *at = part + 1; ; at++) {
+		char kept = *at;
+		if (kept && kept != '/')
+			continue;
+		*at = '\0';
+		if (mkdir(part, mode) && errno != EEXIST)
+			return error_set(e, STATUS_FILE, "The folder %s cannot be made (%s).", part,
+					 strerror(errno));
+		*at = kept;
+		if (!kept)
+			return 0;
+	}
+}
+
+/* Nobody else may have put the folder there. */
+static int check_private(const char *path, struct error *e)
+{
+	struct stat st;
+	if (lstat(path, &st))
+		return error_set(e, STATUS_FILE, "The folder %s is not there (%s).", path,
+				 strerror(errno));
+	if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid())
+		return error_set(e, STATUS_FILE,
+			"%s is not a folder of this user's own; remove it, or name another with NESTOR_RUNTIME.",
+			path);
+	if ((st.st_mode & 077) && chmod(path, PRIVATE))
+		return error_set(e, STATUS_FILE, "The folder %s is open to others (%s).", path,
+				 strerror(errno));
+	return 0;
+}
+
+static bool is_mine(const char *folder)
+{
+	struct stat st;
+	return !stat(folder, &st) && S_ISDIR(st.st_mode) && st.st_uid == geteuid();
+}
+
+int paths_prepare(struct error *e)
+{
+	const char *given_store = variable("NESTOR_STORE"), *given = variable("NESTOR_RUNTIME");
+	const char *data = variable("XDG_DATA_HOME"), *run = variable("XDG_RUNTIME_DIR");
+	bool root = !geteuid();
+	if (given_store)
+		snprintf(store, sizeof store, "%s", given_store);
+	else if (root)
+		snprintf(store, sizeof store, "/var/lib/nestor");
+	else if (data)
+		snprintf(store, sizeof store, "%s/nestor", data);
+	else
+		snprintf(store, sizeof store, "%s/.local/share/nestor", home());
+	if (given)
+		snprintf(runtime, sizeof runtime, "%s", given);
+	else if (given_store)
+		snprintf(runtime, sizeof runtime, "%s/run", store);
+	else if (root)
+		snprintf(runtime, sizeof runtime, "/run/nestor");
+	else if (run && is_mine(run))
+		snprintf(runtime, sizeof runtime, "%s/nestor", run);
+	else
+		snprintf(runtime, sizeof runtime, "/tmp/nestor-%u", geteuid());
+	snprintf(socket_path, sizeof socket_path, "%s/service", runtime);
+	snprintf(lock_path, sizeof lock_path, "%s/service.lock", runtime);
+	char log[PATHS_MAX];
+	snprintf(log, sizeof log, "%s/log", store);
+	if (paths_make_folder(store, PRIVATE, e) || paths_make_folder(log, PRIVATE, e) ||
+	    paths_make_folder(runtime, PRIVATE, e))
+		return -1;
+	return check_private(runtime, e);
+}
+
+const char *paths_store(void)
+{
+	return store;
+}
+
+const char *paths_runtime(void)
+{
+	return runtime;
+}
+
+const char *paths_socket(void)
+{
+	return socket_path;
+}
+
+const char *paths_lock(void)
+{
+	return lock_path;
+}
+
+const char *paths_log(const char *name)
+{
+	static _Thread_local char path[PATHS_MAX];
+	snprintf(path, sizeof path, "%s/log/%.255s.log", store, name);
+	return path;
+}
+
+bool paths_runtime_file(char *path, size_t room, const char *name, const char *kind)
+{
+	return (size_t)snprintf(path, room, "%s/%s.%s", runtime, name, kind) < room;
+}
+
+const char *paths_executable(void)
+{
+	const char *given = variable("NESTOR_EXECUTABLE");
+	return given ? given : "/proc/self/exe";
+}
+
+bool paths_image(char *path, size_t room, const char *name)
+{
+	static const char *const beside[] = { "../images", "../share/nestor/images" };
+	const char *given = variable("NESTOR_IMAGES");
+	char program[PATH_MAX];
+	if (given) {
+		snprintf(path, room, "%s/%s", given, name);
+		return !access(path, R_OK);
+	}
+	ssize_t n = readlink(paths_executable(), program, sizeof program - 1);
+	if (n < 0) {
+		n = (ssize_t)strlen(paths_executable());
+		memcpy(program, paths_executable(), (size_t)n);
+	}
+	program[n] = '\0';
+	char *slash = strrchr(program, '/');
+	if (slash)
+		*slash = '\0';
+	for (unsigned i = sizeof beside / sizeof *beside; i-- > 0;) {
+		snprintf(path, room, "%s/%s/%s", program, beside[i], name);
+		if (!access(path, R_OK))
+			return true;
+	}
+	return false;
+}

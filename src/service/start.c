@@ -1,0 +1,259 @@
+/* Start-VM: look at everything that can be known before, fail early and named,
+ * then start the worker. The order is from cheap to dear. */
+#include "service/start.h"
+
+#include "base/bits.h"
+#include "engines.h"
+#include "service/disks.h"
+#include "service/machine.h"
+#include "service/network.h"
+#include "service/paths.h"
+#include "service/settings.h"
+#include "service/vm_object.h"
+#include "vm/engine_select.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* What a guest of our own making boots without a kernel of its own. */
+static const char image_kernel[] = "vmlinuz", image_initrd[] = "l1.cpio",
+	image_append[] = "console=ttyS0 nokaslr panic=-1 nestor.run=shell";
+
+enum { LINE_SIZE = 512, OWN_MEMORY = 64 << 20, KIB_SHIFT = 10 };
+
+/* The frame around every reason why a VM does not start. */
+static int failed(struct call *c, json_t *vm, const char *kind, const char *detail,
+		  const char *reason, const char *remedy)
+{
+	const char *name = get_text(vm, "Name");
+	call_error(c, kind, name,
+		   call_text(c, "'%s' failed to start. (Virtual machine ID %s)%s%s", name,
+			     call_guid(c, vm), *detail ? "\n" : "", detail),
+		   reason, remedy);
+	return -1;
+}
+
+static const char no_nesting_sentence[] =
+	"The virtual machine could not be started because this platform does not support nested virtualization.";
+
+static int check_version(struct call *c, json_t *vm)
+{
+	const char *version = get_text(vm, "Version"), *name = get_text(vm, "Name");
+	if (!get_true(json_object_get(vm, "Processor"), "ExposeVirtualizationExtensions") ||
+	    vm_version_number(version) >= VM_VERSION_NESTING)
+		return 0;
+	return failed(c, vm, "InvalidState", no_nesting_sentence,
+		call_text(c, "Nested virtualization needs configuration version 8.0 or later; %s has %s.",
+			  name, version),
+		call_text(c, "Update-VMVersion -Name '%s', or Set-VMProcessor -VMName '%s' -ExposeVirtualizationExtensions $false.",
+			  name, name));
+}
+
+/* The engines' and the worker's question to the same configuration. */
+static int check_engine(struct call *c, json_t *vm, const char *engine)
+{
+	json_t *processor = json_object_get(vm, "Processor");
+	struct vm_config config = {
+		.memory = (uint64_t)get_integer(json_object_get(vm, "Memory"), "Startup"),
+		.processors = (unsigned)get_integer(processor, "Count"),
+		.engine = !strcmp(engine, "soft") ? VM_ENGINE_SOFT :
+			!strcmp(engine, "kvm") ? VM_ENGINE_KVM : VM_ENGINE_AUTO,
+		.expose_virtualization_extensions = get_true(processor, "ExposeVirtualizationExtensions"),
+		.engine_options = "",
+	};
+	char line[LINE_SIZE];
+	struct error e = { 0 }, other;
+	if (engine_select(&config, engines, engines_count, line, sizeof line, &e))
+		return 0;
+	bool nesting = config.expose_virtualization_extensions;
+	config.expose_virtualization_extensions = false;
+	nesting = nesting && engine_select(&config, engines, engines_count, line, sizeof line, &other);
+	return failed(c, vm, "InvalidState", nesting ? no_nesting_sentence : "", e.text, nesting ?
+		call_text(c, "Set-VMProcessor -VMName '%s' -ExposeVirtualizationExtensions $false starts it without.",
+			  get_text(vm, "Name")) : NULL);
+}
+
+static int64_t meminfo(const char *key)
+{
+	FILE *file = fopen("/proc/meminfo", "re");
+	char line[128];
+	long long kib = 0;
+	size_t n = strlen(key);
+	while (file && fgets(line, sizeof line, file))
+		if (!strncmp(line, key, n) && line[n] == ':')
+			sscanf(line + n + 1, "%lld", &kib);
+	if (file)
+		fclose(file);
+	return kib << KIB_SHIFT;
+}
+
+static int64_t resident(pid_t pid)
+{
+	char path[64];
+	long long pages = 0, total;
+	snprintf(path, sizeof path, "/proc/%d/statm", (int)pid);
+	FILE *file = fopen(path, "re");
+	if (file) {
+		if (fscanf(file, "%lld %lld", &total, &pages) != 2)
+			pages = 0;
+		fclose(file);
+	}
+	return pages * sysconf(_SC_PAGESIZE);
+}
+
+/* What running VMs were promised and have not touched yet is not available. */
+static int check_memory(struct call *c, json_t *vm)
+{
+	int64_t wanted = get_integer(json_object_get(vm, "Memory"), "Startup") + OWN_MEMORY;
+	int64_t available = meminfo("MemAvailable"), promised = 0;
+	for (struct machine *m = c->service->machines; m; m = m->next) {
+		int64_t left = get_integer(m->config, "Memory") - resident(m->pid);
+		promised += left > 0 ? left : 0;
+	}
+	if (available - promised >= wanted)
+		return 0;
+	return failed(c, vm, "OutOfMemory",
+		call_text(c, "Not enough memory in the system to start the virtual machine %s.",
+			  get_text(vm, "Name")),
+		call_text(c, "It needs %lld MB; the host has %lld MB available, of which running virtual machines were promised %lld MB.",
+			  (long long)(wanted / (int64_t)MIB), (long long)(available / (int64_t)MIB),
+			  (long long)(promised / (int64_t)MIB)),
+		call_text(c, "Stop another virtual machine, or give this one less: Set-VMMemory -VMName '%s' -StartupBytes SIZE.",
+			  get_text(vm, "Name")));
+}
+
+static int check_file(struct call *c, json_t *vm, const char *what, const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	int reason = errno;
+	if (fd >= 0) {
+		close(fd);
+		return 0;
+	}
+	return failed(c, vm, "ObjectNotFound", "",
+		call_text(c, "%s %s cannot be opened (%s).", what, path, strerror(reason)),
+		call_text(c, "Set-VMFirmware -VMName '%s' names another.", get_text(vm, "Name")));
+}
+
+/* Who else has the disk. */
+static const char *disk_user(struct call *c, json_t *vm, const char *path)
+{
+	for (struct machine *m = c->service->machines; m; m = m->next) {
+		json_t *disk, *other = store_find(c->service->store, STORE_VM, m->id);
+		size_t i;
+		json_array_foreach(json_object_get(m->config, "Disks"), i, disk)
+			if (strcmp(m->id, get_text(vm, "Id")) && !strcmp(get_text(disk, "Path"), path))
+				return get_text(other, "Name");
+	}
+	return NULL;
+}
+
+static int check_disks(struct call *c, json_t *vm, json_t *disks)
+{
+	json_t *drive;
+	size_t i;
+	json_array_foreach(json_object_get(vm, "Drives"), i, drive) {
+		const char *path = get_text(drive, "Path"), *user = disk_user(c, vm, path);
+		const char *format = disks_format(path);
+		if (!format)
+			return failed(c, vm, "ObjectNotFound", "",
+				call_text(c, "The disk %s cannot be opened (%s).", path, strerror(errno)),
+				call_text(c, "Remove-VMHardDiskDrive -VMName '%s' -ControllerType %s -ControllerNumber %lld -ControllerLocation %lld takes it off.",
+					  get_text(vm, "Name"), get_text(drive, "ControllerType"),
+					  (long long)get_integer(drive, "ControllerNumber"),
+					  (long long)get_integer(drive, "ControllerLocation")));
+		if (strcmp(format, "raw"))
+			return failed(c, vm, "NotSupported", "",
+				call_text(c, "The disk %s has the format %s; Nestor reads raw disks only.", path, format),
+				call_text(c, "qemu-img convert -O raw '%s' NEW.img makes one of it.", path));
+		if (user)
+			return failed(c, vm, "InvalidState",
+				"The process cannot access the file because it is being used by another process.",
+				call_text(c, "The disk %s is used by the virtual machine %s.", path, user), NULL);
+		json_array_append_new(disks, json_pack("{s:s,s:b}", "Path", path, "ReadOnly", 0));
+	}
+	return 0;
+}
+
+/* What it boots: its own kernel, or the image that ./demo builds. */
+static int choose_kernel(struct call *c, json_t *vm, json_t *config)
+{
+	json_t *firmware = json_object_get(vm, "Firmware"), *initrds = json_array();
+	const char *kernel = get_text(firmware, "KernelPath"), *append = get_text(firmware, "KernelCommandLine");
+	const char *initrd = get_text(firmware, "InitialRamdiskPath"), *name = get_text(vm, "Name");
+	char image[PATHS_MAX], image_disk[PATHS_MAX];
+	json_object_set_new(config, "Initrds", initrds);
+	if (!*kernel && json_array_size(json_object_get(vm, "Drives")))
+		return failed(c, vm, "NotSupported", "",
+			call_text(c, "%s has a disk and no kernel, and booting from a disk needs firmware, which Nestor does not have yet.", name),
+			call_text(c, "Set-VMFirmware -VMName '%s' -KernelPath FILE -InitialRamdiskPath FILE -KernelCommandLine \"root=/dev/vda1 console=ttyS0\"",
+				  name));
+	if (!*kernel) {
+		if (!paths_image(image, sizeof image, image_kernel) ||
+		    !paths_image(image_disk, sizeof image_disk, image_initrd))
+			return failed(c, vm, "ObjectNotFound", "",
+				call_text(c, "%s has no disk and no kernel, and the Debian image that it would boot instead is not built (%s).",
+					  name, *image ? image : image_kernel),
+				call_text(c, "./demo or tools/images builds it; or Set-VMFirmware -VMName '%s' -KernelPath FILE.", name));
+		kernel = image;
+		initrd = image_disk;
+		if (!*append)
+			append = image_append;
+		call_say(c, "information",
+			 call_text(c, "%s has no disk and no kernel of its own: it boots the Debian image with Nestor inside (%s). Connect-VMConsole %s shows it.",
+				   name, image, name));
+	} else if (check_file(c, vm, "The kernel", kernel) ||
+		   (*initrd && check_file(c, vm, "The initial RAM disk", initrd))) {
+		return -1;
+	}
+	if (*initrd)
+		json_array_append_new(initrds, text_json(initrd));
+	json_object_set_new(config, "Kernel", text_json(kernel));
+	json_object_set_new(config, "Append", text_json(append));
+	return 0;
+}
+
+int start_vm(struct call *c, json_t *vm)
+{
+	enum machine_state state = machine_state(c->service, get_text(vm, "Id"));
+	json_t *processor = json_object_get(vm, "Processor");
+	const char *asked = getenv("NESTOR_ENGINE"), *id = call_text(c, "%s", get_text(vm, "Id"));
+	const char *engine = asked ? asked : "auto", *name = call_text(c, "%s", get_text(vm, "Name"));
+	struct error e = { 0 };
+	if (state == MACHINE_RUNNING || state == MACHINE_STARTING) {
+		call_say(c, "warning", "The virtual machine is already in the specified state.");
+		return 0;
+	}
+	if (state != MACHINE_OFF)
+		return failed(c, vm, "InvalidState", wrong_state_sentence,
+			call_text(c, "%s is %s.", name, machine_state_name(state)),
+			state == MACHINE_PAUSED ? call_text(c, "Resume-VM -Name '%s'", name) : NULL);
+	json_t *copy = json_deep_copy(vm), *disks = json_array();
+	json_t *config = json_pack("{s:s,s:s,s:I,s:I,s:b,s:s,s:o}", "Id", id, "Name", name,
+		"Memory", (json_int_t)get_integer(json_object_get(vm, "Memory"), "Startup"),
+		"Processors", (json_int_t)get_integer(processor, "Count"),
+		"ExposeVirtualizationExtensions", get_true(processor, "ExposeVirtualizationExtensions"),
+		"Engine", engine, "Disks", disks);
+	json_t *adapters = NULL;
+	int result = -1;
+	if (check_version(c, vm) || check_disks(c, vm, disks) || choose_kernel(c, vm, config) ||
+	    check_engine(c, vm, engine) || check_memory(c, vm))
+		goto out;
+	adapters = network_prepare(c, copy);
+	json_object_set_new(copy, "EndReason", json_string(""));
+	if (!adapters || (!json_equal(copy, vm) && call_put(c, STORE_VM, copy)))
+		goto out;
+	json_object_set(config, "Adapters", adapters);
+	result = machine_start(c->service, id, json_incref(config), &e);
+	if (result)
+		failed(c, copy, e.status == STATUS_FAULT ? "OperationFailed" : "InvalidState", "", e.text,
+		       call_text(c, "Its log is %s.", paths_log(id)));
+out:
+	json_decref(adapters);
+	json_decref(config);
+	json_decref(copy);
+	return result;
+}
