@@ -256,6 +256,15 @@ void do_iret(struct cpu *cpu, const struct insn *i)
 {
 	enum { IOPL_USER = 3 };
 
+	/* Even an IRET that faults ends blocking by NMI. */
+	if (cpu->nonroot)
+		vtx_iret(cpu);
+	else if (cpu->nmi_blocked) {
+		cpu->nmi_blocked = false;
+		if (cpu->nmi_pending)
+			atomic_fetch_or_explicit(&cpu->events, EVENT_NMI, memory_order_relaxed);
+	}
+
 	if (!cpu_protected(cpu)) {
 		iret_real(cpu, i->size);
 	} else if (cpu_v86(cpu)) {
@@ -268,12 +277,5 @@ void do_iret(struct cpu *cpu, const struct insn *i)
 		iret_task(cpu);
 	} else {
 		iret_protected(cpu, i->size);
-	}
-	if (cpu->nonroot)
-		vtx_iret(cpu);
-	else if (cpu->nmi_blocked) {
-		cpu->nmi_blocked = false;
-		if (cpu->nmi_pending)
-			atomic_fetch_or_explicit(&cpu->events, EVENT_NMI, memory_order_relaxed);
 	}
 }

@@ -363,7 +363,7 @@ void cpu_step(struct cpu *cpu)
 		return;
 	}
 	uint32_t events = atomic_load(&cpu->events);
-	if (events | cpu->inhibit | cpu->activity)
+	if (events | cpu->inhibit | cpu->step | cpu->activity)
 		boundary(cpu, events);
 	if (cpu->activity == ACTIVITY_ACTIVE)
 		single(cpu);

@@ -237,10 +237,9 @@ void check_context_set(struct check_context *c, const struct vtx *v)
 		pdptes_set(c);
 }
 
-/* Worth a line: the 1st, 10th, 100th .. time. */
-static bool worth_saying(uint64_t count)
+bool vtx_worth_saying(uint64_t count)
 {
-	while (count % 10 == 0)
+	while (count && count % 10 == 0)
 		count /= 10;
 	return count == 1;
 }
@@ -251,7 +250,7 @@ void check_report(struct vtx *v, enum check_id id)
 	char values[256];
 	int n = 0;
 	v->last_failure = id;
-	if (!worth_saying(++v->check_failures[id]))
+	if (!vtx_worth_saying(++v->check_failures[id]))
 		return;
 	values[0] = 0;
 	for (unsigned k = 0; k < CHECK_FIELDS && e->fields[k]; k++)

@@ -276,9 +276,15 @@ _Noreturn void vtx_entry_failed(struct cpu *cpu, uint32_t reason, uint64_t quali
 	cpu->exits[reason]++;
 	v->vmcs.f[VMCS_EXIT_REASON] = reason | VMX_EXIT_REASON_ENTRY_FAILURE;
 	v->vmcs.f[VMCS_EXIT_QUALIFICATION] = qualification;
-	if (reason == VMX_EXIT_ENTRY_MSR_LOADING)
+	if (reason == VMX_EXIT_ENTRY_MSR_LOADING && vtx_worth_saying(++v->msr_load_failures)) {
+		struct vmx_msr_entry e = { 0 };
+		memory_read(cpu->memory, vmcs_get(v, VMCS_ENTRY_MSR_LOAD_ADDRESS) +
+			    (qualification - 1) * sizeof e, &e, sizeof e);
 		log_line("VM entry failed: entry %llu of the VM-entry MSR-load area cannot be loaded "
-			 "(SDM vol. 3, \"Loading MSRs\")", (unsigned long long)qualification);
+			 "(SDM vol. 3, \"Loading MSRs\"): MSR=%#x, reserved=%#x, value=%#llx",
+			 (unsigned long long)qualification, e.index, e.reserved,
+			 (unsigned long long)e.value);
+	}
 	trace(VMX, "cpu %u: %s, qualification %#llx", cpu->index, vmx_exit_reason_name(reason),
 	      (unsigned long long)qualification);
 	load_host(cpu);

@@ -87,6 +87,7 @@ struct vtx {
 
 	uint64_t *check_failures;	/* by enum check_id */
 	unsigned last_failure;		/* its enum check_id */
+	uint64_t msr_load_failures;	/* at VM entry */
 };
 
 static inline uint64_t vmcs_get(const struct vtx *v, enum vmcs_field field)
@@ -139,6 +140,10 @@ uint64_t vtx_cr4_fixed1(void);
 uint64_t vtx_ept_vpid_capability(const struct vtx *v);
 /* Would VM entry accept this EPT pointer? */
 bool vtx_eptp_valid(const struct vtx *v, uint64_t eptp);
+
+/* --- checks.c --- */
+/* Is the count-th time of something worth a line? The 1st, 10th, 100th .. is. */
+bool vtx_worth_saying(uint64_t count);
 
 /* --- entry.c --- */
 /* Returns only when the checks of controls or host state fail. */
