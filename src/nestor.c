@@ -1,10 +1,11 @@
-/* One program, several roles. Start reading at run.c for the only one there is
- * now. */
+/* One program, several roles; what is no role is for the shell. Start reading
+ * at run.c for one VM, at shell/main.c and service/service.c for the manager. */
 #include "base/bits.h"
 #include "base/error.h"
 #include "run.h"
 #include "run_options.h"
 #include "service/roles.h"
+#include "shell/main.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -24,7 +25,12 @@ static const struct {
 static void help(FILE *out)
 {
 	fputs("Nestor, a virtual machine monitor whose guests can be hypervisors themselves.\n\n"
-	      "Usage: nestor ROLE [OPTION]...\n\nRoles:\n", out);
+	      "Usage: nestor CMDLET [ARGUMENT]...     one cmdlet, for example: nestor Get-VM\n"
+	      "       nestor 'COMMAND | COMMAND'      a text as PowerShell has it\n"
+	      "       nestor -File FILE [ARGUMENT]... a file of such texts\n"
+	      "       nestor -Command TEXT            the same as 'TEXT'\n"
+	      "       nestor                          a shell; `Get-Help` in it lists the cmdlets\n"
+	      "       nestor ROLE [OPTION]...\n\nRoles:\n", out);
 	for (unsigned i = 0; i < ARRAY_SIZE(roles); i++)
 		fprintf(out, "  %-10s%s%s\n", roles[i].name,
 			roles[i].main ? "" : "(not there yet) ", roles[i].help);
@@ -43,11 +49,9 @@ static void open_standard_descriptors(void)
 int main(int argc, char *argv[])
 {
 	open_standard_descriptors();
-	if (argc < 2) {
-		help(stderr);
-		return STATUS_USAGE;
-	}
-	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
+	if (argc < 2)
+		return shell_main(0, argv);
+	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || (!strcmp(argv[1], "help") && argc == 2)) {
 		help(stdout);
 		return STATUS_OK;
 	}
@@ -70,6 +74,8 @@ int main(int argc, char *argv[])
 			nearest = i;
 		}
 	}
+	if (shell_takes(argv[1]))
+		return shell_main(argc - 1, argv + 1);
 	if (best <= strlen(roles[nearest].name) / 2 + 1)
 		fprintf(stderr, "nestor: There is no role \"%s\"; did you mean `nestor %s`?\n",
 			argv[1], roles[nearest].name);

@@ -1,0 +1,119 @@
+/* Errors as people know them from Hyper-V: its sentence, and then what it never
+ * says: the reason and the way out. */
+#include "shell/shell.h"
+
+#include "base/bits.h"
+#include "base/log.h"
+
+#include <stdarg.h>
+#include <stdlib.h>
+#include <strings.h>
+
+#define ERRORS_KEPT 256	/* $Error, as $MaximumErrorCount is there */
+
+json_t *error_record(const struct error_parts *parts)
+{
+	const struct { const char *key, *value; } members[] = {
+		{ TYPE_KEY, "ErrorRecord" }, { "message", parts->message }, { "reason", parts->reason },
+		{ "try", parts->way_out }, { "category", parts->category ? parts->category : "InvalidArgument" },
+		{ "target", parts->target }, { "targetType", parts->target_type },
+		{ "id", parts->id }, { "exception", parts->exception ? parts->exception : "ParameterBindingException" },
+		{ "command", parts->command },
+	};
+	json_t *r = json_object();
+	for (unsigned i = 0; i < ARRAY_SIZE(members); i++)
+		if (members[i].value)
+			json_object_set_new(r, members[i].key, json_string(members[i].value));
+	return r;
+}
+
+void *shell_throw(struct shell *sh, const struct error_parts *parts)
+{
+	json_decref(sh->thrown);
+	sh->thrown = error_record(parts);
+	return NULL;
+}
+
+void *shell_throwf(struct shell *sh, const char *category, const char *id, const char *way_out,
+		   const char *format, ...)
+{
+	char *message = NULL;
+	va_list list;
+	va_start(list, format);
+	if (vasprintf(&message, format, list) < 0)
+		panic("out of memory");
+	va_end(list);
+	shell_throw(sh, &(struct error_parts){ .message = message, .way_out = way_out, .category = category,
+		.id = id, .exception = "RuntimeException" });
+	free(message);
+	return NULL;
+}
+
+static void print_category(FILE *out, const json_t *r)
+{
+	const char *target = value_text(r, "target"), *type = value_text(r, "targetType");
+	const char *command = value_text(r, "command");
+	fprintf(out, "%s: (%s:%s) [%s], %s", value_text(r, "category"), target, *target && !*type ? "String" : type,
+		command, value_text(r, "exception"));
+}
+
+void shell_report(struct shell *sh, json_t *r)
+{
+	const char *command = value_text(r, "command"), *message = value_text(r, "message");
+	const char *reason = value_text(r, "reason"), *way_out = value_text(r, "try");
+	sh->succeeded = false;
+	json_array_insert_new(sh->errors, 0, r);
+	if (json_array_size(sh->errors) > ERRORS_KEPT)
+		json_array_remove(sh->errors, ERRORS_KEPT);
+	if (sh->mute)
+		return;
+	sh->failed = true;
+	fflush(sh->out);
+	if (shell_preference_is(sh, "errorview", "CategoryView")) {
+		print_category(sh->err, r);
+		fputc('\n', sh->err);
+		return;
+	}
+	fprintf(sh->err, "%s%s%s\n", command, *command ? " : " : "", message);
+	if (*reason)
+		fprintf(sh->err, "Reason: %s\n", reason);
+	if (*way_out)
+		fprintf(sh->err, "Try: %s\n", way_out);
+	if (shell_preference_is(sh, "errorview", "NormalView")) {
+		fputs("    + CategoryInfo          : ", sh->err);
+		print_category(sh->err, r);
+		fprintf(sh->err, "\n    + FullyQualifiedErrorId : %s\n", value_text(r, "id"));
+	}
+}
+
+void shell_report_syntax(struct shell *sh, const char *text, size_t size, const struct syntax_error *e,
+			 const char *name)
+{
+	unsigned line = 1, begin = 0, start = e->start < size ? e->start : (unsigned)size;
+	for (unsigned i = 0; i < start; i++)
+		if (text[i] == '\n') {
+			line++;
+			begin = i + 1;
+		}
+	unsigned end = begin;
+	while (end < size && text[end] != '\n' && text[end] != '\r')
+		end++;
+	char *before = strndup(text + begin, start - begin);
+	unsigned stop = e->end < end ? e->end : end;
+	char *marked = strndup(text + start, stop > start ? stop - start : 0);
+	unsigned width = text_columns(marked), column = text_columns(before);
+	struct text place = { 0 };
+	text_addf(&place, "%s%sline:%u char:%u\n+ %.*s\n+ %*s", name ? name : "", name ? ":" : "", line, column + 1,
+		  (int)(end - begin), text + begin, (int)column, "");
+	for (unsigned i = 0; i < (width ? width : 1); i++)
+		text_add(&place, "~");
+	fflush(sh->out);
+	fprintf(sh->err, "At %s\n%s\n", place.data, e->text);
+	json_array_insert_new(sh->errors, 0, error_record(&(struct error_parts){ .message = e->text,
+		.category = "ParserError", .id = "ParserError", .exception = "ParentContainsErrorRecordException" }));
+	free(before);
+	free(marked);
+	free(text_take(&place));
+	sh->succeeded = false;
+	sh->failed = true;
+}
