@@ -26,17 +26,15 @@ enum {
 #define ECX1_TSC_DEADLINE BIT(24)
 #define ECX1_XSAVE BIT(26)
 #define ECX1_OSXSAVE BIT(27)
-#define ECX1_RDRAND BIT(30)
 #define ECX1_HYPERVISOR BIT(31)
 /* FPU DE PSE TSC MSR PAE MCE CX8 SEP MTRR PGE MCA CMOV PAT PSE36 CLFSH */
 #define EDX1_BASE (BIT(0) | BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(7) | BIT(8) | \
 	BIT(11) | BIT(12) | BIT(13) | BIT(14) | BIT(15) | BIT(16) | BIT(17) | BIT(19))
 #define EDX1_APIC BIT(9)	/* while it is enabled in IA32_APIC_BASE */
 #define EDX1_HTT BIT(28)
-/* Leaf 7 EBX: FSGSBASE TSC_ADJUST BMI1 SMEP BMI2 ERMS INVPCID FCS/FDS ADX SMAP CLFLUSHOPT CLWB RDSEED */
+/* Leaf 7 EBX: FSGSBASE TSC_ADJUST BMI1 SMEP BMI2 ERMS INVPCID FCS/FDS ADX SMAP CLFLUSHOPT CLWB */
 #define EBX7_BASE (BIT(0) | BIT(1) | BIT(3) | BIT(7) | BIT(8) | BIT(9) | BIT(10) | BIT(13) | BIT(19) | \
 	BIT(20) | BIT(23) | BIT(24))
-#define EBX7_RDSEED BIT(18)
 #define ECX7_BASE (BIT(2) | BIT(22))	/* UMIP, RDPID */
 #define EDX7_BASE (BIT(4) | BIT(26) | BIT(27) | BIT(28) | BIT(29) | BIT(31))	/* FSRM, IBRS, STIBP, L1D_FLUSH, ARCH_CAP, SSBD */
 
@@ -44,8 +42,6 @@ static uint32_t feature_ecx(const struct cpu *cpu, const struct thunk_features *
 {
 	uint32_t v = f->leaf1_ecx | ECX1_CX16 | ECX1_PCID | ECX1_X2APIC | ECX1_MOVBE | ECX1_POPCNT |
 		ECX1_TSC_DEADLINE | ECX1_XSAVE | ECX1_HYPERVISOR;
-	if (__builtin_cpu_supports("rdrnd"))
-		v |= ECX1_RDRAND;
 	if (cpu->cr4 & CR4_OSXSAVE)
 		v |= ECX1_OSXSAVE;
 	if (cpu->vtx)
@@ -116,8 +112,7 @@ struct cpuid_result cpuid_leaf(struct cpu *cpu, uint32_t leaf, uint32_t subleaf)
 		break;
 	case 7:
 		if (subleaf == 0) {
-			r.ebx = EBX7_BASE | f.leaf7_ebx |
-				(__builtin_cpu_supports("rdrnd") ? EBX7_RDSEED : 0);
+			r.ebx = EBX7_BASE | f.leaf7_ebx;
 			r.ecx = ECX7_BASE;
 			r.edx = EDX7_BASE;
 		}

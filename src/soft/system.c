@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "soft/engine.h"
 #include "soft/flags.h"
+#include "soft/thunk.h"
 #include "soft/tlb.h"
 #include "soft/vtx/vtx.h"
 #include "x86/paging.h"
@@ -582,7 +583,7 @@ static bool bind_random(const struct decoded *d, struct insn *out)
 {
 	(void)d;
 	out->fn = op_rdrand;
-	return __builtin_cpu_supports("rdrnd");
+	return thunk_host_has(THUNK_RDRAND);
 }
 
 static void op_rdpid(struct cpu *cpu, const struct insn *i)

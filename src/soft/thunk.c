@@ -100,7 +100,7 @@ static void probe_host(void)
 		{ THUNK_AES, 1, 2, 25, false }, { THUNK_PCLMULQDQ, 1, 2, 1, false },
 		{ THUNK_SHA, 7, 1, 29, false }, { THUNK_AVX, 1, 2, 28, true },
 		{ THUNK_AVX2, 7, 1, 5, true }, { THUNK_FMA, 1, 2, 12, true },
-		{ THUNK_F16C, 1, 2, 29, true },
+		{ THUNK_F16C, 1, 2, 29, true }, { THUNK_RDRAND, 1, 2, 30, false },
 	};
 	uint32_t r[2][4] = { { 0 } };
 	__get_cpuid_count(1, 0, &r[0][0], &r[0][1], &r[0][2], &r[0][3]);
@@ -136,6 +136,7 @@ void thunk_cpuid_features(struct thunk_features *f)
 		{ THUNK_AVX, 1, 'c', 28 }, { THUNK_F16C, 1, 'c', 29 },
 		{ THUNK_AVX2, 7, 'b', 5 }, { THUNK_SHA, 7, 'b', 29 },
 		{ THUNK_X87, 7, 'b', 13 },	/* FCS and FDS deprecated */
+		{ THUNK_RDRAND, 1, 'c', 30 }, { THUNK_RDRAND, 7, 'b', 18 },	/* RDSEED too: system.c */
 	};
 	*f = (struct thunk_features){ 0 };
 	for (unsigned n = 0; n < ARRAY_SIZE(feature); n++) {
