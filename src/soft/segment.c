@@ -84,10 +84,8 @@ void segment_load_real(struct cpu *cpu, enum segment_register s, uint16_t select
 	if (cpu_v86(cpu)) {
 		g->limit = 0xffff;
 		g->access_rights = 0xf3;	/* present, DPL 3, writable data, accessed */
-	} else if (s == SEG_CS)		/* real mode: CS becomes writable data; the limit stays */
-		g->access_rights = (g->access_rights & AR_DB) | 0x9b;
-	else
-		g->access_rights &= ~AR_UNUSABLE;
+	} else	/* real mode: present, DPL 0, accessed; limit, G and D/B stay */
+		g->access_rights = (g->access_rights & (AR_DB | AR_G | AR_AVL)) | (s == SEG_CS ? 0x9b : 0x93);
 	if (s < ARRAY_SIZE(cpu->bounds))
 		segment_bounds_update(cpu, s);
 }
