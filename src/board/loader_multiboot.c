@@ -1,8 +1,10 @@
 /* Multiboot 1 (the Multiboot Specification version 0.6.96): a header within
  * the file's first 8 KiB; the image is what the header's address fields say
  * (the "a.out kludge") or, without them, an ELF file. The kernel starts in
- * 32-bit flat mode with EAX = magic, EBX = address of the information. A wish
- * for a video mode (flag bit 2) is not granted: there is no screen, and the
+ * 32-bit flat mode with EAX = magic, EBX = address of the information, and finds
+ * in the BIOS data area where conventional memory ends, since kernels of this
+ * protocol (Xen) look there before they put anything below 1 MiB. A wish for a
+ * video mode (flag bit 2) is not granted: there is no screen, and the
  * information says so by leaving its video fields out. */
 #include "board/e820.h"
 #include "board/loader_image.h"
@@ -28,6 +30,13 @@ struct multiboot_header {
 	uint32_t header_addr, load_addr, load_end_addr, bss_end_addr, entry_addr;
 };
 enum { HEADER_SHORT = 12 };	/* without the address fields */
+
+/* Words of the BIOS data area. */
+enum {
+	BIOS_EBDA_SEGMENT = 0x40e,	/* of the extended BIOS data area */
+	BIOS_BASE_MEMORY = 0x413,	/* KiB of conventional memory */
+	BIOS_DATA_END = 0x500,
+};
 
 struct multiboot_info {
 	uint32_t flags, mem_lower, mem_upper, boot_device, command_line;
@@ -124,6 +133,17 @@ static void put_sizes(const struct load_request *r, struct multiboot_info *info)
 	info->flags |= INFO_MEMORY;
 }
 
+/* A kernel that lies there itself needs no such words. */
+static void put_bios_data(struct memory *m, uint64_t kernel_low)
+{
+	uint64_t end = m->low_size < E820_LOW_END ? m->low_size : E820_LOW_END;
+	uint16_t segment = (uint16_t)(end >> 4), kib = (uint16_t)(end / KIB);
+	if (kernel_low < BIOS_DATA_END)
+		return;
+	memory_write(m, BIOS_EBDA_SEGMENT, &segment, sizeof segment);
+	memory_write(m, BIOS_BASE_MEMORY, &kib, sizeof kib);
+}
+
 static bool put_map(const struct load_request *r, struct boot_block *b,
 		    struct multiboot_info *info)
 {
@@ -200,6 +220,7 @@ int loader_multiboot(const struct load_request *r, const struct kernel_image *k,
 		return -1;
 	struct boot_block b = boot_block_choose(r->memory, l.low, end);
 	put_sizes(r, &info);
+	put_bios_data(r->memory, l.low);
 	if (processor_flat_32(bsp, &b, l.entry) || !put_map(r, &b, &info) ||
 	    !put_modules(r, &b, module, &info) || !put_texts(r, &b, &info))
 		return boot_block_full(r, e);

@@ -418,6 +418,8 @@ static void multiboot_state(void **state)
 	assert_int_equal(flags, 1 << 0 | 1 << 2 | 1 << 3 | 1 << 6 | 1 << 9);
 	assert_int_equal(at(info + 4, 4), E820_LOW_END / KIB);
 	assert_int_equal(at(info + 8, 4), (RAM - MIB) / KIB);
+	assert_int_equal(at(0x40e, 2), E820_LOW_END >> 4);	/* BIOS data area */
+	assert_int_equal(at(0x413, 2), E820_LOW_END / KIB);
 	char expected[200];
 	snprintf(expected, sizeof expected, "%s a b", kernel);
 	assert_true(is_text(at(info + 16, 4), expected));
