@@ -436,10 +436,11 @@ RULE(timer_tsc_deadline_zero_disarms)
 	if (!tsc_deadline())
 		return;
 	lapic(LVT_TIMER) = TSC_DEADLINE_MODE | 0x50;
-	wrmsr(TSC_DEADLINE, rdtsc() + 100000);
+	uint64_t deadline = rdtsc() + 20000000;
+	wrmsr(TSC_DEADLINE, deadline);
 	wrmsr(TSC_DEADLINE, 0);
-	for (unsigned n = 0; n < 20000; n++)
-		asm volatile("sti; nop; cli" ::: "memory");
+	while (rdtsc() < deadline + 1000000)
+		window();
 	expect_eq(got_count, 0);
 }
 

@@ -36,5 +36,19 @@ dies() {
 for chapter in gates64 paging64 debug64 system64 apic64 protected32 paging32; do
 	rules "$chapter" "$chapter" --engine-options icount
 done
+for chapter in vmx_exits vmx_memory; do
+	rules "$chapter" "$chapter" --engine-options icount --expose-virtualization-extensions
+done
+# Without the extensions the chapters of VT-x find none, and say so.
+guest vmx-hidden vmx_exits --engine-options icount >/dev/null
+is "VT-x hidden: each rule is skipped" "$(grep -c "^# skip" "$OUT/vmx-hidden.log")" \
+	"$(sed -n 's/^# VM exits: \([0-9]*\) rules, 0 failed.*/\1/p' "$OUT/vmx-hidden.log")"
+# Once more on the host's clock.
+for chapter in gates64 paging64 debug64 system64 apic64 protected32 paging32; do
+	rules "$chapter-host-clock" "$chapter"
+done
+for chapter in vmx_exits vmx_memory; do
+	rules "$chapter-host-clock" "$chapter" --expose-virtualization-extensions
+done
 dies gates64 triple_fault
 dies gates64 fault_in_a_double_fault_is_a_triple_fault

@@ -318,8 +318,12 @@ uint64_t *map_entry(uint64_t linear, unsigned level)
 #endif
 
 /* --- the run --- */
+void (*before_reset)(void);
 static void machine_reset(void)
 {
+	if (before_reset)
+		before_reset();
+	before_reset = NULL;
 	event_hook = NULL;
 	catching = false;
 	arena = (uint8_t *)ARENA;

@@ -21,6 +21,7 @@ struct rule { const char *name; void (*run)(void); word alone; word unused; };
 #define RULE(id) RULE_(id, #id, 0)
 #define RULE_ALONE(id) RULE_(id, #id, 1)
 extern const char chapter[];		/* each guest names itself */
+extern void (*before_reset)(void);	/* once, before the machine is reset after the rule */
 /* Called before each rule: what the whole chapter needs. */
 void chapter_setup(void);
 
