@@ -73,6 +73,13 @@ static void random_instruction(void)
 		put_bytes(random_next(), random_below(6));
 }
 
+void random_code(uint8_t *start, unsigned n)
+{
+	at = start;
+	while (at < start + n)
+		random_instruction();
+}
+
 static word random_register(void)
 {
 	return one_in(2) ? (word)random_value() : random_address();
@@ -153,11 +160,7 @@ static uint8_t *code_place(enum mode mode)
 static void code_in(enum mode mode)
 {
 	uint8_t *start = code_place(mode);
-	at = start;
-	if (one_in(4))
-		fill_random(start, 512);
-	while (at < start + 512)
-		random_instruction();
+	random_code(start, 512);
 	fill_random((void *)(PLAYGROUND + 0x8000), 4096);
 	word ip = (word)start + (one_in(2) ? 0 : random_below(512));
 	if (mode == KERNEL || mode == USER) {
@@ -273,9 +276,7 @@ static void real(void)
 	copy((void *)BLOB, real_blob, (size_t)(real_blob_end - real_blob));
 	for (unsigned n = 0; n < IVT_ENTRIES; n++)
 		mmio_write(4 * n, BLOB);
-	at = (uint8_t *)START;
-	while (at < (uint8_t *)START + 512)
-		random_instruction();
+	random_code((uint8_t *)START, 512);
 	watchdog_start();
 	asm volatile("mov %%cr0, %%edi; and $0x7fffffff, %%edi; mov %%edi, %%cr0\n"	/* no paging */
 		     "push %4; push %5; lret" ::

@@ -276,7 +276,7 @@ static void storm(void)
 	outb(0x71, (uint8_t)(0x02 | (random_next() & 0x70)));
 	for (unsigned pin = 0; pin < 24; pin++) {	/* every pin, level or edge, either polarity */
 		mmio_write(IO_APIC, 0x10 + 2 * pin);
-		mmio_write(IO_APIC + 16, without_init(vector | (random_next() & 0xaf00)));
+		mmio_write(IO_APIC + 16, without_init(vector | (random_next() & 0xab00)));
 	}
 	outb(0x20, 0x11);
 	outb(0x21, (uint8_t)random_next());

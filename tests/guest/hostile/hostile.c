@@ -11,7 +11,6 @@ static const uint16_t forbidden_ports[] = { 0x64, 0x92, 0xf4 };
 enum { APIC_BASE_MSR = 0x1b, APIC_BASE_BSP = 1 << 8, APIC_BASE_EN = 1 << 11 };
 
 extern uint32_t boot_information;
-extern uint8_t core_stack_top[];
 extern const uint8_t core_gdtr[], core_idtr[];
 extern uint8_t core_idt[4096];
 
@@ -146,6 +145,16 @@ static void report(void)
 			print(":");
 			print_number(vectors[n]);
 		}
+	print(" exits");
+	for (unsigned n = 0; n < ARRAY_SIZE(vmx_exits); n++)
+		if (vmx_exits[n]) {
+			print(" ");
+			print_number(n);
+			print(":");
+			print_number(vmx_exits[n]);
+		}
+	print(" failures 0x");
+	print_number(vmx_failures);
 	print("\n");
 }
 
@@ -233,28 +242,67 @@ static void events_make(void)
 }
 #else
 extern const uint8_t recovery[];
-static struct tss recovery_tss;
+static struct tss recovery_tss, nmi_tss;	/* an NMI may come while the first is in use */
+static void recovery_make(struct tss *t, unsigned selector)
+{
+	clear(t, sizeof *t);
+	put(t, TSS32_CR3, core_cr3);
+	put(t, TSS32_EIP, (word)recovery);
+	put(t, TSS32_FLAGS, 2);
+	put(t, TSS32_ESP, (word)event_stack_top);
+	for (unsigned n = 0; n < TSS32_SEGMENTS; n++)
+		put(t, TSS32_ES + 4 * n, n == 1 ? SEL_KCODE : SEL_KDATA);
+	core_gdt[selector / 8] = descriptor((word)t, sizeof *t - 1, TSS_FREE);
+}
+
 static void events_make(void)
 {
 	clear(&case_tss, sizeof case_tss);
-	clear(&recovery_tss, sizeof recovery_tss);
 	for (unsigned n = 0; n < 3; n++) {
 		put(&case_tss, TSS_RSP0 + 8 * n, (word)event_stack_top);
 		put(&case_tss, TSS32_SS0 + 8 * n, SEL_KDATA + n);
 	}
 	io_map_make(&case_tss);
-	put(&recovery_tss, TSS32_CR3, core_cr3);
-	put(&recovery_tss, TSS32_EIP, (word)recovery);
-	put(&recovery_tss, TSS32_FLAGS, 2);
-	put(&recovery_tss, TSS32_ESP, (word)event_stack_top);
-	for (unsigned n = 0; n < TSS32_SEGMENTS; n++)
-		put(&recovery_tss, TSS32_ES + 4 * n, n == 1 ? SEL_KCODE : SEL_KDATA);
 	core_gdt[SEL_TSS / 8] = descriptor((word)&case_tss, sizeof case_tss - 1, TSS_FREE);
-	core_gdt[SEL_RECOVERY / 8] = descriptor((word)&recovery_tss, sizeof recovery_tss - 1, TSS_FREE);
+	recovery_make(&recovery_tss, SEL_RECOVERY);
+	recovery_make(&nmi_tss, SEL_NMI);
 	for (unsigned n = 0; n < 256; n++)
-		((uint64_t *)core_idt)[n] = SEL_RECOVERY << 16 | (uint64_t)(GATE_TASK | DPL3) << 40;
+		((uint64_t *)core_idt)[n] = (n == NMI ? SEL_NMI : SEL_RECOVERY) << 16 |
+			(uint64_t)(GATE_TASK | DPL3) << 40;
 }
 #endif
+
+/* All of these as they were made. They are put back by copying, so that an NMI
+ * in between finds every descriptor whole. */
+static struct kept {
+	uint64_t gdt[SEL_COUNT];
+	uint8_t idt[4096];
+	struct tss case_tss;
+#ifndef __x86_64__
+	struct tss recovery_tss, nmi_tss;
+#endif
+} kept;
+
+#ifdef __x86_64__
+#define KEPT(X) X(core_gdt, kept.gdt) X(core_idt, kept.idt) X(case_tss, kept.case_tss)
+#else
+#define KEPT(X) X(core_gdt, kept.gdt) X(core_idt, kept.idt) X(case_tss, kept.case_tss) \
+	X(recovery_tss, kept.recovery_tss) X(nmi_tss, kept.nmi_tss)
+#endif
+
+static void keep(void)
+{
+#define X(used, copied) copy(&(copied), &(used), sizeof(used));
+	KEPT(X)
+#undef X
+}
+
+static void restore(void)
+{
+#define X(used, copied) copy(&(used), &(copied), sizeof(used));
+	KEPT(X)
+#undef X
+}
 
 /* --- paging: one builder for 32-bit, PAE and 4-level tables --- */
 enum { PAGE_P = 1, PAGE_W = 2, PAGE_U = 4, PAGE_PS = 0x80, TABLE_PAGES = 64 };
@@ -303,7 +351,7 @@ static void map(word root, word va, uint64_t pa, unsigned rights, bool large)
 static bool writable_in_cell(word at)
 {
 #ifndef __x86_64__
-	if (at == (word)&recovery_tss)
+	if (at == (word)&recovery_tss || at == (word)&nmi_tss)
 		return true;
 #endif
 	return at < 0x100000 || at >= (word)image_end ||
@@ -354,7 +402,7 @@ static void processor_restore(void)
 {
 	uint64_t base = LOCAL_APIC | APIC_BASE_EN | APIC_BASE_BSP;
 	word cr0_value = CR0_PG | CR0_WP | CR0_NE | CR0_PE | BIT(4);
-	word cr4_value = CR4_PSE | CR4_OSFXSR | CR4_OSXSAVE | CR4_OSXMMEXCPT;
+	word cr4_value = (cr4() & CR4_VMXE) | CR4_PSE | CR4_OSFXSR | CR4_OSXSAVE | CR4_OSXMMEXCPT;
 	set_dr7(0x400);
 #ifdef __x86_64__
 	set_cr4(cr4_value | CR4_PAE | CR4_PGE);
@@ -376,8 +424,7 @@ static void processor_restore(void)
 void next_case(void)
 {
 	asm volatile("lgdt %0; lidt %1" :: "m"(*core_gdtr), "m"(*core_idtr));
-	gdt_make();
-	events_make();
+	restore();
 	asm volatile("lldt %w0; ltr %w1" :: "r"(0), "r"(SEL_TSS));
 #ifndef __x86_64__
 	/* The recovery task is free again: the next NMI may come. */
@@ -447,6 +494,9 @@ void hostile_main(void)
 	if (sizeof(word) == 4)
 		pae = seed & 1;
 	paging_make();
+	gdt_make();
+	events_make();
+	keep();
 	last_vector = 0xff;
 	next_case();
 }

@@ -52,7 +52,10 @@ extern uint64_t core_gdt[SEL_COUNT];
 extern word cell_cr3;		/* the image is read-only there, little else is mapped */
 extern word core_cr3;
 extern uint8_t image_end[] asm("guest_end");
+extern uint8_t core_stack_top[];
+extern uint32_t vmx_exits[80], vmx_failures;	/* by basic reason; entries that failed */
 void watchdog_start(void);	/* an NMI ends what lasts too long */
+void random_code(uint8_t *start, unsigned n);	/* and some bytes more */
 void fill_random(void *at, size_t n);
 void copy(void *to, const void *from, size_t n);
 void print(const char *text);

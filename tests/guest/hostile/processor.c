@@ -50,13 +50,17 @@ static void msr_sweep(void)
 
 /* --- control and debug registers, other system instructions --- */
 
+/* The format of our own tables. */
+#define KEPT_CR4 ((word)(CR4_PAE | CR4_PSE))
+
 static void control(void)
 {
+	watchdog_start();
 	word v = (word)random_value();
 	uint32_t a = (uint32_t)random_next(), d = 0;
 	switch (random_below(20)) {
-	case 0: set_cr4((v & ~(word)CR4_PAE) | (cr4() & CR4_PAE)); break;
-	case 1: set_cr4(cr4() ^ ((word)BIT(random_below(32)) & ~(word)CR4_PAE)); break;
+	case 0: set_cr4((v & ~KEPT_CR4) | (cr4() & KEPT_CR4)); break;
+	case 1: set_cr4(cr4() ^ ((word)BIT(random_below(32)) & ~KEPT_CR4)); break;
 	case 2: set_cr0(cr0() ^ (word)BIT(random_below(30))); break;	/* not PG */
 	case 3: set_cr2(v); break;
 	case 4: set_dr7(v); set_dr0(v); break;
@@ -109,6 +113,7 @@ static void tables_spoil(void)
 static void paging(void)
 {
 	word *root = (word *)TABLES;
+	watchdog_start();
 	if (one_in(4))
 		tables_spoil();
 	copy(root, (void *)(core_cr3 & ~0xffful), 4096);
@@ -163,9 +168,10 @@ static void descriptors(void)
 {
 	uint64_t *playground = (uint64_t *)PLAYGROUND;
 	uint16_t selector = (uint16_t)random_next();
+	watchdog_start();	/* a far transfer may arrive anywhere */
 	for (unsigned n = 0; n < 256; n++)
 		playground[n] = one_in(4) ? random_value() : core_gdt[random_below(SEL_COUNT)] ^ BIT(random_below(64));
-	for (unsigned n = SEL_GATE / 8 + 2; n < SEL_COUNT; n++)
+	for (unsigned n = SEL_NMI / 8 + 1; n < SEL_COUNT; n++)
 		core_gdt[n] = one_in(2) ? random_next() : core_gdt[1 + random_below(16)] ^ BIT(random_below(64));
 	asm volatile("lldt %w0" :: "r"(SEL_LDT));
 	if (!one_in(4))

@@ -16,6 +16,7 @@
 #define SEL_RECOVERY 0x68
 #define SEL_LDT 0x70		/* two slots */
 #define SEL_GATE 0x80		/* two slots */
+#define SEL_NMI 0x90		/* the 32-bit guest's task for NMIs */
 #define SEL_COUNT 32
 
 #endif

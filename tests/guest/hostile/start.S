@@ -132,6 +132,9 @@ enter:
 
 	.globl restart_core
 restart_core:
+	movl $SEL_KDATA, %eax
+	movl %eax, %ss
+	movl $core_stack_top, %esp
 	push $2
 	popf
 	movl $core_stack_top, %esp
@@ -181,6 +184,9 @@ enter:
 
 	.globl restart_core
 restart_core:
+	movl $SEL_KDATA, %eax
+	movl %eax, %ss
+	movl $core_stack_top, %esp
 	push $2
 	popf
 	movl $core_stack_top, %esp
@@ -220,10 +226,18 @@ real_enter:
 real_blob_end:
 	.code32
 real_back:
+	movl $SEL_KDATA, %eax
+	movl %eax, %ss
 	movl $core_stack_top, %esp
 	call load_segments
 	jmp recovery
 #endif
+
+	.globl vmx_exit_entry
+vmx_exit_entry:
+	movl $core_stack_top, %esp
+	cld
+	call vmx_exited
 
 	.data
 	.align 16
