@@ -110,7 +110,9 @@ static bool takes_object(const struct parameter *p)
 static void *placeholder_error(struct binding *b, const struct parameter *p, const json_t *value)
 {
 	struct text names = { 0 }, way_out = { 0 };
-	char *word = value_string(value);
+	char *all = value_string(value), *begin = strchr(all, '<'), *end = begin ? strchr(begin, '>') : NULL;
+	char *word = end ? strndup(begin, (size_t)(end + 1 - begin)) : strdup(all);
+	free(all);
 	const char *kind = parameter_names_kind(b->cmdlet, p);
 	json_t *list = kind ? shell_names(b->sh, kind, "") : NULL, *name;
 	const char *first = NULL;
@@ -138,6 +140,8 @@ static void *placeholder_error(struct binding *b, const struct parameter *p, con
 			  at + strlen(word));
 	else if (list && !strcmp(kind, "VM"))
 		text_add(&way_out, "New-VM -Name lab creates one.");
+	else if (at)
+		text_addf(&way_out, "%.*sVALUE%s", (int)(at - line), line, at + strlen(word));
 	json_decref(list);
 	bind_error(b->sh, b->cmdlet, "Placeholder", word, way_out.data, text_take(&reason),
 		   "Cannot bind parameter '%s': \"%s\" is a placeholder.", p->name, word);
@@ -167,7 +171,7 @@ static int store(struct binding *b, unsigned index, const struct argument *a, js
 	json_t *source = a && a->text && by_text ? a->text : value;
 	json_t *v = parameter_convert(p, a, source, &why);
 	if (!v) {
-		char *s = value_string(source);
+		char *s = value_string(a && a->text ? a->text : source);
 		bool range = strstr(why, "is not between") || strstr(why, "is not one of");
 		struct text example = { 0 };
 		if (t == BOOLEAN)
@@ -185,11 +189,13 @@ static int store(struct binding *b, unsigned index, const struct argument *a, js
 	}
 	/* A switch that is off, and what means nothing here, was not said. */
 	bool silent = (t == SWITCH && !value_true(v) && strcmp(p->name, "Confirm"));
-	if (p->fate == REFUSED && !silent) {
+	bool here = !strcmp(p->name, "ComputerName") && json_array_size(v) == 1 &&
+		list_has("localhost,.,127.0.0.1", json_string_value(json_array_get(v, 0)));
+	if (p->fate == REFUSED && !silent && !here) {
 		json_decref(v);
 		return refuse(b, p);
 	}
-	if (silent || p->fate == HARMLESS)
+	if (silent || here || p->fate == HARMLESS)
 		json_decref(v);
 	else
 		json_object_set_new(b->bound, p->name, v);
@@ -240,6 +246,15 @@ static void *missing_value(struct binding *b, const struct parameter *p)
 		bind_error(b->sh, b->cmdlet, "MissingArgument", NULL, t.data,
 			   alloc_string("A Unix shell replaces an unquoted $true or $false by nothing before Nestor "
 					"sees it. Here true and false do; so does '$true'."),
+			   "Missing an argument for parameter '%s'. Specify a parameter of type '%s' and try again.",
+			   p->name, name);
+		free(t.data);
+		return NULL;
+	}
+	if (TYPE_OF(p) == BOOLEAN) {
+		struct text t = { 0 };
+		text_addf(&t, "%s -%s $true", b->cmdlet->name, p->name);
+		bind_error(b->sh, b->cmdlet, "MissingArgument", NULL, t.data, NULL,
 			   "Missing an argument for parameter '%s'. Specify a parameter of type '%s' and try again.",
 			   p->name, name);
 		free(t.data);
@@ -321,7 +336,7 @@ static bool fits(const struct parameter *p, const struct argument *a)
 }
 
 /* The parameter for a positional argument: the first position that is free; there
- * the default set's before others, and one whose type fits. -1: none. */
+ * one whose type fits, the default set's before others, mandatory before optional. -1: none. */
 static int positional_parameter(const struct binding *b, const struct argument *a)
 {
 	const struct parameter *p;
@@ -330,13 +345,13 @@ static int positional_parameter(const struct binding *b, const struct argument *
 		if (p->position && !b->is_bound[i] && (p->sets & b->sets) && p->position < lowest)
 			lowest = p->position;
 	for (unsigned position = lowest; position != ~0u && position < 16; position++) {
-		for (unsigned pass = 0; pass < 4; pass++)
+		for (unsigned pass = 0; pass < 8; pass++)
 			for (unsigned i = 0; (p = cmdlet_parameter(b->cmdlet, i)); i++) {
 				bool in_default = (p->sets & IN(0)) != 0;
 				if (p->position != position || b->is_bound[i] || !(p->sets & b->sets) ||
-				    in_default != !(pass & 1))
+				    in_default != !(pass & 2) || p->mandatory != !(pass & 1))
 					continue;
-				if (pass < 2 ? fits(p, a) && !(takes_object(p) && !json_is_object(a->value)) :
+				if (pass < 4 ? fits(p, a) && !(takes_object(p) && !json_is_object(a->value)) :
 				    !takes_object(p))
 					return (int)i;
 			}
@@ -358,7 +373,8 @@ static int bind_positional(struct binding *b, const struct argument *arguments, 
 					json_object_set_new(b->bound, p->name, list);
 					b->is_bound[k] = true;
 				}
-				json_array_append(list, arguments[i].text ? arguments[i].text : arguments[i].value);
+				json_array_append(list, arguments[i].text && TYPE_OF(p) == STRING ?
+						  arguments[i].text : arguments[i].value);
 				break;
 			}
 		if (p) {

@@ -38,7 +38,7 @@ static const struct parameter get_vm_network_adapter[] = {
 
 static const struct parameter set_vm_network_adapter[] = {
 	{ "VMName", NULL, STRING, IN(0), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .help = "Names of virtual machines; * and ? match several." },
+	  .help = "The name of the virtual machine." },
 	{ "Name", "VMNetworkAdapterName", STRING, IN(0) | IN(1) | IN(3), .help = "The name of the adapter." },
 	{ "DynamicMacAddress", NULL, SWITCH, IN(0) | IN(2) | IN(3), .help = "Take an address from the pool." },
 	{ "StaticMacAddress", NULL, STRING, IN(0) | IN(2) | IN(3),

@@ -80,7 +80,7 @@ static const struct parameter get_vm_hard_disk_drive[] = {
 
 static const struct parameter remove_vm_hard_disk_drive[] = {
 	{ "VMName", NULL, STRING, IN(0), .position = AT(0), .mandatory = true,
-	  .help = "Names of virtual machines; * and ? match several." },
+	  .help = "The name of the virtual machine." },
 	{ "ControllerType", NULL, ENUM, IN(0), .position = AT(1), .mandatory = true, .values = "IDE,SCSI",
 	  .help = "IDE or SCSI; the guest sees virtio disks in this order." },
 	{ "ControllerNumber", NULL, INT32, IN(0), .position = AT(2), .mandatory = true,

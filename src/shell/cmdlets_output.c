@@ -91,7 +91,7 @@ static const struct cmdlet cmdlets[] = {
 	  convert_from_json, ARRAY_SIZE(convert_from_json), 0, NULL,
 	  "'{\"a\": 1}' | ConvertFrom-Json\tone object\n", output_from_json },
 	{ "Out-File", UTILITY, NULL, "Write what would be shown into a file.", NULL,
-	  out_file, ARRAY_SIZE(out_file), 0, NULL, "Get-VM | Out-File /tmp/machines.txt\ta table in a file\n",
+	  out_file, ARRAY_SIZE(out_file), 0, NULL, "Get-VM | Out-File machines.txt\ta table in a file\n",
 	  output_file },
 	{ "Out-String", UTILITY, NULL, "Give out what would be shown as text.", NULL,
 	  out_string, ARRAY_SIZE(out_string), 0, NULL, "Get-VM | Out-String\ta table as text\n", output_string },

@@ -201,14 +201,14 @@ static const struct parameter import_vm[] = {
 
 static const struct parameter connect_vm_console[] = {
 	{ "VMName", "Name", STRING, IN(0), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .help = "Names of virtual machines; * and ? match several." },
+	  .help = "The name of the virtual machine." },
 	{ "VM", NULL, OBJECT, IN(1), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
 	  .values = "VirtualMachine", .help = "Virtual machines, as Get-VM gives them." },
 };
 
 static const struct parameter get_vm_report[] = {
 	{ "VMName", "Name", STRING, IN(0), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .help = "Names of virtual machines; * and ? match several." },
+	  .help = "The name of the virtual machine." },
 	{ "VM", NULL, OBJECT, IN(1), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
 	  .values = "VirtualMachine", .help = "Virtual machines, as Get-VM gives them." },
 };

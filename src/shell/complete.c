@@ -70,7 +70,8 @@ static void add_candidate(json_t *all, const char *prefix, const char *name, cha
 {
 	if (strncasecmp(name, prefix, strlen(prefix)))
 		return;
-	bool needs = quote || strpbrk(name, " ()'$&;,|") != NULL;
+	bool is_variable = name[0] == '$' && !quote;
+	bool needs = quote || (!is_variable && strpbrk(name, " ()'$&;,|"));
 	char q = quote ? quote : strchr(name, '\'') ? '"' : '\'';
 	json_array_append_new(all, needs ? json_sprintf("%c%s%c", q, name, q) : json_string(name));
 }
@@ -161,26 +162,23 @@ json_t *shell_complete(struct shell *sh, const char *line, size_t cursor, size_t
 	} else if (c) {
 		char quote = prefix[0] == '"' || prefix[0] == '\'' ? prefix[0] : 0;
 		const char *plain = prefix + (quote != 0);
-		p = n > 1 && words[n - 1][0] == '-' ? named_parameter(c, words[n - 1]) : NULL;
-		if (p && TYPE_OF(p) != SWITCH) {
-			add_values(sh, all, c, p, plain, quote);
-		} else {
-			/* A positional one: the count of those before it. */
-			unsigned position = 0;
-			for (unsigned i = 1; i < n; i++) {
-				if (words[i][0] != '-') {
-					position++;
-					continue;
-				}
-				p = named_parameter(c, words[i]);
-				i += p && TYPE_OF(p) != SWITCH;
+		const struct parameter *named = NULL;	/* its value is still to come */
+		unsigned position = 0;
+		for (unsigned i = 1; i < n; i++) {
+			if (words[i][0] == '-') {
+				named = named_parameter(c, words[i]);
+				if (named && TYPE_OF(named) == SWITCH)
+					named = NULL;
+			} else if (words[i][strlen(words[i]) - 1] != ',') {
+				position += !named;
+				named = NULL;
 			}
-			for (unsigned i = 0; (p = cmdlet_parameter(c, i)); i++)
-				if (p->position == AT(position)) {
-					add_values(sh, all, c, p, plain, quote);
-					break;
-				}
 		}
+		for (unsigned i = 0; !named && (p = cmdlet_parameter(c, i)); i++)
+			if (p->position == AT(position))
+				named = p;
+		if (named)
+			add_values(sh, all, c, named, plain, quote);
 	}
 	while (n)
 		free(words[--n]);

@@ -115,7 +115,11 @@ static json_t *convert_enum(const struct parameter *p, const json_t *v, char **w
 	if (matches != 1) {
 		json_decref(found);
 		found = NULL;
-		fail(why, "\"%s\" is not one of %s.", s, p->values);
+		struct text all = { 0 };
+		for (unsigned i = 0; list_item(p->values, i, item, sizeof(item)); i++)
+			text_addf(&all, "%s%s", i ? ", " : "", item);
+		fail(why, "\"%s\" is not one of %s.", s, all.data);
+		free(all.data);
 	}
 	free(s);
 	return found;

@@ -170,10 +170,8 @@ struct sort_row {
 	size_t order;
 };
 
-static int compare_rows(const void *a, const void *b, void *argument)
+static int compare_keys(const struct sort_row *x, const struct sort_row *y, const struct call *call)
 {
-	const struct sort_row *x = a, *y = b;
-	const struct call *call = argument;
 	size_t n = json_array_size(x->keys), i;
 	int d = 0;
 	for (i = 0; i < n && !d; i++) {
@@ -183,8 +181,13 @@ static int compare_rows(const void *a, const void *b, void *argument)
 		else
 			d = value_compare(k, l, given(call, "CaseSensitive"));
 	}
-	if (given(call, "Descending"))
-		d = -d;
+	return given(call, "Descending") ? -d : d;
+}
+
+static int compare_rows(const void *a, const void *b, void *argument)
+{
+	const struct sort_row *x = a, *y = b;
+	int d = compare_keys(x, y, argument);
 	return d ? d : x->order < y->order ? -1 : x->order > y->order;
 }
 
@@ -213,7 +216,7 @@ json_t *object_sort(struct shell *sh, struct call *call)
 		qsort_r(rows, n, sizeof(*rows), compare_rows, call);
 		all = json_array();
 		for (i = 0; i < n; i++)
-			if (!given(call, "Unique") || !i || !json_equal(rows[i].keys, rows[i - 1].keys))
+			if (!given(call, "Unique") || !i || compare_keys(&rows[i], &rows[i - 1], call))
 				json_array_append(all, rows[i].item);
 	}
 	for (i = 0; i < n; i++)

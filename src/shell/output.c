@@ -151,6 +151,7 @@ static json_t *cleaned(const json_t *v, json_int_t depth)
 	return result;
 }
 
+#define JSON_DIGITS 15	/* what a double holds of a decimal number */
 #define JSON_DEPTH 8	/* unlike there, deep enough for all that the service says */
 
 json_t *output_to_json(struct shell *sh, struct call *call)
@@ -159,7 +160,7 @@ json_t *output_to_json(struct shell *sh, struct call *call)
 	json_int_t levels = depth ? json_integer_value(depth) : JSON_DEPTH;
 	bool alone = json_array_size(call->input) == 1 && !value_true(json_object_get(call->bound, "AsArray"));
 	json_t *v = cleaned(alone ? json_array_get(call->input, 0) : call->input, alone ? levels : levels + 1);
-	char *s = json_dumps(v, JSON_ENCODE_ANY |
+	char *s = json_dumps(v, JSON_ENCODE_ANY | JSON_REAL_PRECISION(JSON_DIGITS) |
 			     (value_true(json_object_get(call->bound, "Compress")) ? JSON_COMPACT : JSON_INDENT(2)));
 	json_t *result = json_pack("[o]", json_string(s ? s : ""));
 	json_decref(v);

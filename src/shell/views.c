@@ -178,8 +178,19 @@ static unsigned expand_columns(struct column *c, json_t *columns, json_t *object
 	return n;
 }
 
-static unsigned default_columns(struct column *c, const struct view *view, json_t *first, enum view_style style)
+static bool any_says(json_t *group, const char *property)
 {
+	size_t i;
+	json_t *o;
+	json_array_foreach(group, i, o)
+		if (value_true(value_property(o, property)))
+			return true;
+	return false;
+}
+
+static unsigned default_columns(struct column *c, const struct view *view, json_t *group, enum view_style style)
+{
+	json_t *first = json_array_get(group, 0);
 	unsigned n = 0;
 	const char *key;
 	char name[64];
@@ -197,7 +208,7 @@ static unsigned default_columns(struct column *c, const struct view *view, json_
 			if (optional)
 				name[length - 1] = 0;
 			v = value_property(first, name);
-			if (v && !(optional && !value_true(v)))
+			if (v && !(optional && !any_says(group, name)))
 				add_column(c, &n, name);
 		}
 		return n;
@@ -294,10 +305,17 @@ static void trim_line(struct text *t)
 	text_add(t, "\n");
 }
 
+/* The least that a column is cut to: its header, and a few letters. */
+static unsigned least_width(const struct column *c)
+{
+	unsigned header = text_columns(c->header), least = header > MIN_COLUMN ? header : MIN_COLUMN;
+	return c->width < least ? c->width : least;
+}
+
 /* Widths that fit; the number of columns that have room. */
 static unsigned fit_columns(struct column *c, unsigned n, size_t rows, unsigned width)
 {
-	unsigned total = n - 1;
+	unsigned least = 0, shown = 0, total = 0;
 	for (unsigned i = 0; i < n; i++) {
 		c[i].width = text_columns(c[i].header);
 		for (size_t r = 0; r < rows; r++) {
@@ -305,29 +323,26 @@ static unsigned fit_columns(struct column *c, unsigned n, size_t rows, unsigned 
 			if (w > c[i].width)
 				c[i].width = w;
 		}
-		total += c[i].width;
+		least += least_width(&c[i]) + (i > 0);
+		if (width && i && least > width)
+			break;
+		total += c[i].width + (i > 0);
+		shown++;
 	}
 	while (width && total > width) {
-		/* Take from the widest that is wider than its header needs. */
-		unsigned widest = n;
-		for (unsigned i = 0; i < n; i++) {
-			unsigned least = text_columns(c[i].header);
-			if (c[i].width > (least > MIN_COLUMN ? least : MIN_COLUMN) &&
-			    (widest == n || c[i].width >= c[widest].width))
+		/* Take from the widest that may still lose something. */
+		unsigned widest = shown;
+		for (unsigned i = 0; i < shown; i++)
+			if (c[i].width > least_width(&c[i]) && (widest == shown || c[i].width >= c[widest].width))
 				widest = i;
-		}
-		if (widest == n)
+		if (widest == shown)
 			break;
 		c[widest].width--;
 		total--;
 	}
-	while (width && n > 1 && total > width) {
-		n--;
-		total -= c[n].width + 1;
-	}
-	if (width && n == 1 && c[0].width > width)
+	if (width && shown == 1 && c[0].width > width)
 		c[0].width = width;
-	return n;
+	return shown;
 }
 
 static void add_table(struct text *t, struct column *c, unsigned n, size_t rows, unsigned width)
@@ -408,7 +423,7 @@ static int format_group(struct shell *sh, struct text *t, json_t *group, enum vi
 		style = view ? (view->columns ? VIEW_TABLE : VIEW_LIST) :
 			properties <= TABLE_PROPERTIES ? VIEW_TABLE : VIEW_LIST;
 	}
-	n = columns ? expand_columns(c, columns, group) : default_columns(c, view, first, style);
+	n = columns ? expand_columns(c, columns, group) : default_columns(c, view, group, style);
 	size_t rows = json_array_size(group);
 	int r = n ? fill_cells(sh, c, n, group) : 0;
 	for (unsigned i = 0; !r && i < n; i++)
