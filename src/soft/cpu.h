@@ -159,7 +159,7 @@ struct cpu {
 		struct delivery event;
 		uint64_t rip, cr2;
 		uint16_t cs;
-	} history[4];		/* last events raised, newest first: the triple-fault dump */
+	} history[8];		/* last events raised, newest first: the triple-fault dump */
 	unsigned step;		/* STEP_*: execute instructions one at a time */
 	sigjmp_buf unwind;	/* raise_*, vtx_exit: back to the loop */
 	bool in_loop;

@@ -31,6 +31,8 @@ enum {
 	SIGNAL_STATUS = 128,	/* the shells' convention: 128 + signal */
 	THREAD_NAME_SIZE = 16,
 	PAUSE_SECONDS = 10,	/* for all processors to stand still */
+	/* timeout(1) signals its child and then the child's group: one wish. */
+	SAME_SIGNAL_NS = NS_PER_SECOND / 2,
 };
 
 enum ending { NOT_ENDED, POWERED_OFF, ASKED_RESET, EXITED, DIED, STOPPED };
@@ -55,6 +57,7 @@ struct vm {
 	char *text;		/* DIED: the dump */
 	int left_by;		/* the signal (Ctrl-A X: SIGINT) that ends the VM */
 	bool left_by_key;
+	uint64_t left_at;	/* host ns */
 	bool turned_off;	/* vm_turn_off: left_by is SIGTERM in name only */
 	bool restart;		/* the next reset was asked for by vm_restart */
 	bool pause_wanted;
@@ -110,6 +113,7 @@ static void vm_leave(struct vm *vm, int signal, bool key)
 	if (!vm->left_by) {
 		vm->left_by = signal;
 		vm->left_by_key = key;
+		vm->left_at = host_now();
 	}
 	pthread_mutex_unlock(&vm->lock);
 	wake(vm);
@@ -186,7 +190,8 @@ static void take_signal(struct vm *vm)
 		break;
 	default:
 		pthread_mutex_lock(&vm->lock);
-		bool again = vm->left_by && !vm->left_by_key;
+		bool again = vm->left_by && !vm->left_by_key &&
+			host_now() - vm->left_at > SAME_SIGNAL_NS;
 		pthread_mutex_unlock(&vm->lock);
 		if (again) {
 			console_restore_terminal();
