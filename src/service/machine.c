@@ -107,8 +107,9 @@ void machine_kill(struct machine *m)
 
 /* The end of a machine. */
 
-/* The log's last lines, one after the other. */
-static void log_tail(const char *id, char *text, size_t room)
+/* The log's last lines, one after the other, of what came after its first
+ * `begin` bytes. */
+static void log_tail(const char *id, off_t begin, char *text, size_t room)
 {
 	char tail[TAIL_SIZE + 1];
 	int fd = open(paths_log(id), O_RDONLY | O_CLOEXEC);
@@ -116,7 +117,11 @@ static void log_tail(const char *id, char *text, size_t room)
 	if (fd < 0)
 		return;
 	off_t size = lseek(fd, 0, SEEK_END);
-	ssize_t n = pread(fd, tail, TAIL_SIZE, size > TAIL_SIZE ? size - TAIL_SIZE : 0);
+	if (begin > size)	/* somebody emptied it */
+		begin = 0;
+	if (size - begin > TAIL_SIZE)
+		begin = size - TAIL_SIZE;
+	ssize_t n = pread(fd, tail, TAIL_SIZE, begin);
 	close(fd);
 	if (n <= 0)
 		return;
@@ -167,7 +172,7 @@ static void end_reason(struct machine *m, json_t *record, int status, char *text
 		snprintf(text, room, "%s", well ? "" : get_text(record, "Reason"));
 		return;
 	}
-	log_tail(m->id, tail, sizeof tail);
+	log_tail(m->id, m->log_begin, tail, sizeof tail);
 	if (status >= 0 && WIFSIGNALED(status))
 		snprintf(text, room,
 			 "Its worker process was killed by signal %d (%s). The log's last lines: %s",
@@ -191,11 +196,12 @@ static void note_end(struct service *s, const char *id, const char *reason)
 		return;
 	json_t *copy = json_deep_copy(vm);
 	json_object_set_new(copy, "EndReason", text_json(reason));
+	/* From here on vm may be gone: the copy took its place. */
 	if (store_put(s->store, STORE_VM, copy, &e))
-		log_line("The end of %s cannot be noted: %s", get_text(vm, "Name"), e.text);
-	json_decref(copy);
+		log_line("The end of %s cannot be noted: %s", get_text(copy, "Name"), e.text);
 	if (*reason)
-		log_line("%s (%s) is off: %s", get_text(vm, "Name"), id, reason);
+		log_line("%s (%s) is off: %s", get_text(copy, "Name"), id, reason);
+	json_decref(copy);
 }
 
 static void *watcher_run(void *arg)
@@ -301,6 +307,7 @@ static pid_t spawn(struct machine *m, json_t *config, int *answer, struct error 
 	char *text = json_dumps(config, JSON_COMPACT);
 	int in = text ? text_file(text) : -1;
 	int err = open(paths_log(m->id), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+	m->log_begin = err < 0 ? 0 : lseek(err, 0, SEEK_END);
 	free(text);
 	if (in < 0 || pipe2(out, O_CLOEXEC))
 		error_set(e, STATUS_FAULT, "The worker's pipes cannot be made (%s).", strerror(errno));
@@ -371,7 +378,7 @@ int machine_start(struct service *s, const char *id, json_t *config, struct erro
 				   get_text(ready, "Error"));
 	} else {
 		char tail[TAIL_SIZE];
-		log_tail(id, tail, sizeof tail);
+		log_tail(id, m->log_begin, tail, sizeof tail);
 		result = error_set(e, STATUS_FAULT,
 			"Its worker process ended, or did not say in time that it is ready. The log's last lines: %.600s",
 			tail);

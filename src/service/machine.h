@@ -29,6 +29,7 @@ struct machine {
 	pthread_t watcher;
 	bool watched;			/* the watcher was started */
 	bool leaving;			/* the service goes: the watcher only ends */
+	off_t log_begin;		/* where this run's part of the log begins */
 	json_t *config;			/* what the worker was started with */
 	uint64_t cpu_ticks, cpu_at;	/* CPU time at the last look, and when (ms) */
 	unsigned cpu_usage;		/* percent of the whole host */

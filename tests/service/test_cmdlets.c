@@ -1,0 +1,499 @@
+/* Cmdlets without processes: the rules, the defaults, the errors. */
+#include "base/bits.h"
+#include "cmdlet_test.h"
+#include "service/paths.h"
+#include "service/store.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+
+static char folder[] = "/tmp/test_cmdlets.XXXXXX";
+static struct service *service_now_open;
+
+static json_t *ask(const char *method, json_t *params)
+{
+	service_lock(service_now_open);
+	json_t *result = service_run(service_now_open, method, params, NULL);
+	service_unlock(service_now_open);
+	json_decref(params);
+	return result;
+}
+
+static int begin(void **state)
+{
+	char command[128];
+	struct error e = { 0 };
+	snprintf(command, sizeof command, "rm -rf %s/*", folder);
+	if (system(command) || paths_prepare(&e))
+		return -1;
+	service_now_open = service_create(&e);
+	if (!service_now_open)
+		print_error("%s\n", e.text);
+	return !service_now_open;
+}
+
+static int end(void **state)
+{
+	json_decref(last);
+	last = NULL;
+	service_destroy(service_now_open);
+	return 0;
+}
+
+static void reopen(void)
+{
+	end(NULL);
+	struct error e = { 0 };
+	service_now_open = service_create(&e);
+	assert_non_null(service_now_open);
+}
+
+static void new_vm_has_hyper_v_s_defaults(void **state)
+{
+	fine("New-VM", "{}");
+	is("$type", "VirtualMachine");
+	is("Name", "New virtual machine");
+	is("State", "Off");
+	is("Status", "Operating normally");
+	is_number("MemoryStartup", (int64_t)(512 * MIB));
+	is_number("MemoryMaximum", (int64_t)(1024 * GIB));
+	is_number("Generation", 1);
+	is_number("ProcessorCount", 1);
+	is("Version", "12.0");
+	is("AutomaticStartAction", "StartIfRunning");
+	is("AutomaticStopAction", "Save");
+	fine("Get-VMProcessor", "{'VMName':['New virtual machine']}");
+	is_number("Count", 1);
+	is_number("Maximum", 100);
+	is_number("RelativeWeight", 100);
+	assert_false(get_true(object(0), "ExposeVirtualizationExtensions"));
+	fine("Get-VMMemory", "{'VMName':['New virtual machine']}");
+	is_number("Buffer", 20);
+	is_number("Priority", 50);
+	assert_false(get_true(object(0), "DynamicMemoryEnabled"));
+	fine("Get-VMNetworkAdapter", "{'VMName':['New virtual machine']}");
+	is("Name", "Network Adapter");
+	is("SwitchName", "");
+	is("MacAddress", "000000000000");
+	is("MacAddressSpoofing", "Off");
+}
+
+static void names_ids_and_wildcards(void **state)
+{
+	fine("New-VM", "{'Name':'lab'}");
+	fine("New-VM", "{'Name':'lab'}");	/* the id is the key */
+	fine("New-VM", "{'Name':'other'}");
+	fine("Get-VM", "{'Name':['LAB']}");
+	assert_int_equal(objects(), 2);
+	char id[64];
+	snprintf(id, sizeof id, "%s", get_text(object(0), "Id"));
+	fine("Get-VM", "{'Id':'%s'}", id);
+	assert_int_equal(objects(), 1);
+	fine("Get-VM", "{'Name':['l*','o?her']}");
+	assert_int_equal(objects(), 3);
+	fine("Get-VM", "{'Name':['x*']}");
+	assert_int_equal(objects(), 0);
+	fine("Get-VM", "{'Name':['[a-m]ab']}");
+	assert_int_equal(objects(), 2);
+	fine("Get-VM", "{}");
+	assert_int_equal(objects(), 3);
+	run("Get-VM", "{'Name':['nobody','other']}");
+	assert_int_equal(objects(), 1);	/* the call goes on after one fails */
+	says("Hyper-V was unable to find a virtual machine with name \"nobody\".", folder);
+	assert_string_equal(get_text(error(0), "category"), "InvalidArgument");
+	assert_string_equal(get_text(error(0), "id"), "InvalidParameter,Microsoft.HyperV.PowerShell.Commands.GetVM");
+	run("Set-VM", "{'VM':[{'Id':'%s'}],'Notes':'by id','Passthru':true}", id);
+	is("Notes", "by id");
+}
+
+static void what_is_set_is_kept(void **state)
+{
+	fine("New-VM", "{'Name':'lab','Generation':2,'Version':'9.0','MemoryStartupBytes':1073741824}");
+	fine("Set-VM", "{'Name':['lab'],'NewVMName':'lab 2','Notes':'x','ProcessorCount':2,'AutomaticStopAction':'turnoff'}");
+	fine("Set-VMProcessor", "{'VMName':['lab 2'],'ExposeVirtualizationExtensions':true}");
+	fine("Set-VMFirmware", "{'VMName':['lab 2'],'KernelPath':'/k','KernelCommandLine':'a b'}");
+	reopen();
+	fine("Get-VM", "{'Name':['lab 2']}");
+	is("Notes", "x");
+	is("Version", "9.0");
+	is("AutomaticStopAction", "TurnOff");
+	is_number("Generation", 2);
+	is_number("ProcessorCount", 2);
+	fine("Get-VMProcessor", "{'VMName':['lab 2']}");
+	assert_true(get_true(object(0), "ExposeVirtualizationExtensions"));
+	fine("Get-VMFirmware", "{'VMName':['lab 2']}");
+	is("KernelPath", "/k");
+	fine("Remove-VM", "{'Name':['lab 2']}");
+	fine("Get-VM", "{}");
+	assert_int_equal(objects(), 0);
+}
+
+static void whatif_changes_nothing(void **state)
+{
+	fine("New-VM", "{'Name':'lab','WhatIf':true}");
+	assert_int_equal(objects(), 0);
+	fine("Get-VM", "{}");
+	assert_int_equal(objects(), 0);
+	fine("New-VM", "{'Name':'lab'}");
+	fine("Set-VMProcessor", "{'VMName':['lab'],'Count':4,'WhatIf':true}");
+	assert_true(heard("whatif", "Set-VMProcessor will configure the processor settings of the virtual machine \"lab\"."));
+	fine("Get-VMProcessor", "{'VMName':['lab']}");
+	is_number("Count", 1);
+	fine("Set-VMProcessor", "{'VMName':['lab'],'Count':2,'Verbose':true}");
+	assert_true(heard("verbose", "Set-VMProcessor will configure the processor settings of the virtual machine \"lab\"."));
+	fine("Remove-VM", "{'Name':['lab'],'WhatIf':true}");
+	fine("Get-VM", "{}");
+	assert_int_equal(objects(), 1);
+}
+
+static void ranges_and_kinds(void **state)
+{
+	static const struct { const char *method, *parameters, *reason; } bad[] = {
+		{ "Set-VMProcessor", "'Count':0", "from 1 to 64" },
+		{ "Set-VMProcessor", "'Count':65", "from 1 to 64" },
+		{ "Set-VMProcessor", "'Count':'two'", "a whole number" },
+		{ "Set-VMProcessor", "'ExposeVirtualizationExtensions':'yes'", "$true or $false" },
+		{ "Set-VMProcessor", "'Reserve':10", "cannot keep processor time" },
+		{ "Set-VMProcessor", "'RelativeWeight':10001", "from 1 to 10000" },
+		{ "Set-VMMemory", "'StartupBytes':1048577", "multiples of 2097152" },
+		{ "Set-VMMemory", "'StartupBytes':2097152", "from 33554432" },
+		{ "Set-VMMemory", "'Buffer':4", "from 5 to 2000" },
+		{ "Set-VMMemory", "'Priority':101", "from 0 to 100" },
+		{ "Set-VMMemory", "'DynamicMemoryEnabled':true,'MinimumBytes':1073741824", "Minimum <= Startup" },
+		{ "Set-VMFirmware", "'EnableSecureBoot':'On'", "no firmware" },
+		{ "Set-VMNetworkAdapter", "'MacAddressSpoofing':'Maybe'", "On Off" },
+		{ "Set-VMNetworkAdapter", "'StaticMacAddress':'01005E000001'", "unicast" },
+		{ "Set-VMNetworkAdapter", "'StaticMacAddress':'00155D'", "12 hexadecimal" },
+		{ "Set-VMNetworkAdapter", "'DhcpGuard':'On'", "do not look into" },
+	};
+	fine("New-VM", "{'Name':'lab'}");
+	fine("Get-VM", "{}");
+	json_t *before = json_incref(object(0));
+	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
+		run(bad[i].method, "{'VMName':['lab'],%s}", bad[i].parameters);
+		says("", bad[i].reason);
+	}
+	run("New-VM", "{'Name':'x','Generation':3}");
+	says("generation", "1 or 2");
+	run("New-VM", "{'Name':'x','Version':'4.0'}");
+	says("'4.0' is not supported", "5.0");
+	run("New-VM", "{'Name':'x','MemoryStartupBytes':3}");
+	says("Failed to modify device 'Memory'.", "32 MB");
+	run("New-VM", "{'Name':'x','Generation':2,'BootDevice':'IDE'}");
+	assert_holds("message", "generation 2", __FILE__, __LINE__);
+	run("New-VM", "{'Name':''}");
+	says("name", "1 to 100");
+	fine("Get-VM", "{}");
+	assert_int_equal(objects(), 1);
+	assert_true(json_equal(before, object(0)));
+	json_decref(before);
+}
+
+static void an_unknown_parameter_is_refused(void **state)
+{
+	run("New-VM", "{'Name':'lab','SourceGuestStatePath':'x'}");
+	says("-SourceGuestStatePath", "silently");
+	fine("Get-VM", "{}");
+	assert_int_equal(objects(), 0);
+	service_lock(service_now_open);
+	json_t *params = json_object();
+	assert_null(service_run(service_now_open, "Get-Nothing", params, NULL));
+	json_decref(params);
+	service_unlock(service_now_open);
+}
+
+static void memory_errors_have_hyper_v_s_frame(void **state)
+{
+	char capitals[64];
+	fine("New-VM", "{'Name':'lab'}");
+	snprintf(capitals, sizeof capitals, "%s", get_text(object(0), "Id"));
+	for (char *at = capitals; *at; at++)
+		if (*at >= 'a')
+			*at -= 'a' - 'A';
+	run("Set-VMMemory", "{'VMName':['lab'],'StartupBytes':1048577}");
+	says("Failed to modify device 'Memory'.\n'lab' failed to modify device 'Memory'. (Virtual machine ID ", "");
+	says(capitals, "");
+	assert_string_equal(get_text(error(0), "id"),
+			    "InvalidParameter,Microsoft.HyperV.PowerShell.Commands.SetVMMemory");
+}
+
+static void versions(void **state)
+{
+	fine("Get-VMHostSupportedVersion", "{}");
+	assert_string_equal(get_text(object(0), "Version"), "5.0");
+	fine("Get-VMHostSupportedVersion", "{'Default':true}");
+	assert_int_equal(objects(), 1);
+	is("Version", "12.0");
+	fine("New-VM", "{'Name':'old','Version':'5.0'}");
+	fine("Set-VMProcessor", "{'VMName':['old'],'ExposeVirtualizationExtensions':true}");
+	run("Start-VM", "{'Name':['old']}");
+	says("'old' failed to start. (Virtual machine ID ", "8.0");
+	says("does not support nested virtualization", "old has 5.0");
+	offers("Update-VMVersion -Name 'old'");
+	fine("Update-VMVersion", "{'Name':['old'],'Passthru':true}");
+	is("Version", "12.0");
+	fine("Update-VMVersion", "{'Name':['old']}");
+	assert_true(heard("warning", "No update was needed"));
+	fine("New-VM", "{'Name':'pre','Prerelease':true}");
+	is("Version", "254.0");
+}
+
+static void start_checks_before_it_starts(void **state)
+{
+	char path[128];
+	fine("New-VM", "{'Name':'lab','MemoryStartupBytes':%llu}", 512 * GIB);
+	fine("Set-VMFirmware", "{'VMName':['lab'],'KernelPath':'/nonexistent/kernel'}");
+	run("Start-VM", "{'Name':['lab']}");
+	says("'lab' failed to start.", "/nonexistent/kernel cannot be opened (No such file or directory)");
+	fine("Set-VMFirmware", "{'VMName':['lab'],'KernelPath':'/bin/sh'}");
+	run("Start-VM", "{'Name':['lab']}");
+	says("Not enough memory in the system to start the virtual machine lab.", "It needs 524352 MB");
+	fine("Set-VMMemory", "{'VMName':['lab'],'StartupBytes':67108864}");
+	snprintf(path, sizeof path, "%s/d.img", folder);
+	fine("New-VHD", "{'Path':['%s'],'SizeBytes':1048576,'Fixed':true}", path);
+	fine("Add-VMHardDiskDrive", "{'VMName':['lab'],'Path':'%s'}", path);
+	unlink(path);
+	run("Start-VM", "{'Name':['lab']}");
+	says("'lab' failed to start.", "d.img cannot be opened");
+	offers("Remove-VMHardDiskDrive -VMName 'lab' -ControllerType IDE -ControllerNumber 0 -ControllerLocation 0");
+	fine("Set-VMFirmware", "{'VMName':['lab'],'KernelPath':''}");
+	fine("New-VHD", "{'Path':['%s'],'SizeBytes':1048576,'Fixed':true}", path);
+	run("Start-VM", "{'Name':['lab']}");
+	says("'lab' failed to start.", "needs firmware");
+	offers("-KernelPath");
+	fine("Remove-VMHardDiskDrive", "{'VMName':'lab','ControllerType':'IDE','ControllerNumber':0,'ControllerLocation':0}");
+	run("Start-VM", "{'Name':['lab']}");	/* NESTOR_IMAGES is an empty folder */
+	says("'lab' failed to start.", "is not built");
+	offers("./demo");
+}
+
+static void what_needs_a_running_vm(void **state)
+{
+	static const char *const cmdlets[] = { "Suspend-VM", "Resume-VM", "Restart-VM" };
+	fine("New-VM", "{'Name':'lab'}");
+	for (unsigned i = 0; i < ARRAY_SIZE(cmdlets); i++) {
+		run(cmdlets[i], "{'Name':['lab']}");
+		says("The operation cannot be performed while the virtual machine is in its current state.", "lab is Off.");
+	}
+	run("Connect-VMConsole", "{'VMName':['lab']}");
+	says("current state", "lab is Off.");
+	fine("Stop-VM", "{'Name':['lab']}");
+	assert_true(heard("warning", "already in the specified state"));
+	fine("Wait-VM", "{'Name':['lab'],'State':'Off'}");
+	run("Wait-VM", "{'Name':['lab'],'Timeout':1}");
+	says("timed out", "lab is Off");
+}
+
+static void disks(void **state)
+{
+	char path[128];
+	FILE *file;
+	snprintf(path, sizeof path, "%s/disk.img", folder);
+	run("New-VHD", "{'Path':['%s/a.vhdx'],'SizeBytes':1048576}", folder);
+	says("Failed to create the virtual hard disk.", "VHDX");
+	run("New-VHD", "{'Path':['%s'],'SizeBytes':1000}", path);
+	says("Failed", "multiples of 512");
+	fine("New-VHD", "{'Path':['%s'],'SizeBytes':10485760,'Fixed':true}", path);
+	is_number("Size", 10485760);
+	is("VhdFormat", "raw");
+	run("New-VHD", "{'Path':['%s'],'SizeBytes':10485760}", path);
+	says("Failed", "File exists");
+	fine("New-VHD", "{'Path':['bare.img'],'SizeBytes':1048576}");
+	assert_non_null(strstr(get_text(object(0), "Path"), "Virtual Hard Disks/bare.img"));
+	run("New-VHD", "{'Path':['sub/x.img'],'SizeBytes':1048576}");
+	says("not a full path", "relative");
+	fine("New-VHD", "{'Path':['./y.img'],'SizeBytes':1048576,'$Location':'%s'}", folder);
+	fine("New-VM", "{'Name':'lab'}");
+	fine("Add-VMHardDiskDrive", "{'VMName':['lab'],'Path':'%s'}", path);
+	fine("Add-VMHardDiskDrive", "{'VMName':['lab'],'Path':'%s','ControllerType':'SCSI','ControllerLocation':7,'Passthru':true}", path);
+	is("ControllerType", "SCSI");
+	is_number("ControllerLocation", 7);
+	run("Add-VMHardDiskDrive", "{'VMName':['lab'],'Path':'%s','ControllerType':'IDE','ControllerNumber':0,'ControllerLocation':0}", path);
+	says("at that place", "taken");
+	run("Add-VMHardDiskDrive", "{'VMName':['lab'],'Path':'/nonexistent'}");
+	says("cannot find the file", "No such file");
+	fine("Get-VMHardDiskDrive", "{'VMName':['lab']}");
+	assert_int_equal(objects(), 2);
+	fine("Remove-VMHardDiskDrive", "{'VMHardDiskDrive':[{'Id':'%s'}]}", get_text(object(0), "Id"));
+	fine("Get-VMHardDiskDrive", "{'VMName':['lab']}");
+	assert_int_equal(objects(), 1);
+	snprintf(path, sizeof path, "%s/v.vhdx", folder);
+	file = fopen(path, "w");
+	fputs("vhdxfile and more", file);
+	fclose(file);
+	run("Add-VMHardDiskDrive", "{'VMName':['lab'],'Path':'%s'}", path);
+	says("VHDX is not supported", "raw disks only");
+	offers("qemu-img convert");
+	fine("New-VM", "{'Name':'two','NewVHDPath':'two.img','NewVHDSizeBytes':1048576,'Generation':2}");
+	fine("Get-VMHardDiskDrive", "{'VMName':['two']}");
+	is("ControllerType", "SCSI");
+	run("Add-VMHardDiskDrive", "{'VMName':['two'],'ControllerType':'IDE','Path':'%s/disk.img'}", folder);
+	assert_holds("message", "no IDE controller", __FILE__, __LINE__);
+}
+
+static void switches_and_adapters(void **state)
+{
+	fine("Get-VMSwitch", "{}");
+	is("Name", "Default Switch");
+	run("Remove-VMSwitch", "{'Name':['Default Switch']}");
+	says("default switch", "always there");
+	fine("New-VMSwitch", "{'Name':'VmNAT','SwitchType':'Internal'}");
+	is("SwitchType", "Internal");
+	run("New-VMSwitch", "{'Name':'vmnat','SwitchType':'Private'}");
+	says("Failed to create", "already");
+	run("New-VMSwitch", "{'Name':'x','SwitchType':'External'}");
+	says("type", "-NetAdapterName");
+	fine("New-VM", "{'Name':'lab','SwitchName':'vmnat'}");
+	run("New-VM", "{'Name':'lab','SwitchName':'none'}");
+	says("Hyper-V was unable to find a virtual switch with name \"none\".", "VmNAT");
+	fine("Get-VMNetworkAdapter", "{'VMName':['lab']}");
+	is("SwitchName", "VmNAT");
+	fine("Set-VMNetworkAdapter", "{'VMNetworkAdapter':[{'Id':'%s'}],'MacAddressSpoofing':'on'}",
+	     get_text(object(0), "Id"));
+	fine("Set-VMNetworkAdapter", "{'VMName':'lab','StaticMacAddress':'00-15-5d-aa-bb-cc'}");
+	fine("Get-VMNetworkAdapter", "{'VMName':['lab']}");
+	is("MacAddressSpoofing", "On");
+	is("MacAddress", "00155DAABBCC");
+	fine("Add-VMNetworkAdapter", "{'VMName':['lab'],'Name':'second','SwitchName':'Default Switch'}");
+	fine("Get-VMNetworkAdapter", "{'VMName':['lab'],'Name':'sec*'}");
+	assert_int_equal(objects(), 1);
+	fine("Disconnect-VMNetworkAdapter", "{'VMName':['lab'],'Name':['second']}");
+	fine("Connect-VMNetworkAdapter", "{'VMName':['lab'],'Name':['second'],'SwitchName':'VmNat','Passthru':true}");
+	is("SwitchName", "VmNAT");
+	run("Set-VMNetworkAdapter", "{'VMName':'lab','Name':'third','MacAddressSpoofing':'On'}");
+	says("network adapter with name \"third\"", "lab");
+	fine("Remove-VMNetworkAdapter", "{'VMName':['lab'],'Name':'second'}");
+	fine("Get-VMNetworkAdapter", "{'All':true}");
+	assert_int_equal(objects(), 3);	/* two switches' own and lab's */
+	fine("Remove-VMSwitch", "{'Name':['VmNAT']}");
+	fine("Get-VMNetworkAdapter", "{'VMName':['lab']}");
+	is("SwitchName", "");
+	reopen();
+	fine("Get-VMSwitch", "{}");
+	assert_int_equal(objects(), 1);
+}
+
+static void nat(void **state)
+{
+	fine("New-NetNat", "{'Name':'LocalNAT','InternalIPInterfaceAddressPrefix':'192.168.100.0/24'}");
+	is("InternalIPInterfaceAddressPrefix", "192.168.100.0/24");
+	is("TcpFilteringBehavior", "AddressDependentFiltering");
+	run("New-NetNat", "{'Name':'Second','InternalIPInterfaceAddressPrefix':'192.168.101.0/24'}");
+	says("The parameter is incorrect.", "LocalNAT");
+	assert_string_equal(get_text(error(0), "id"), "Windows System Error 87,New-NetNat");
+	assert_string_equal(get_text(error(0), "exception"), "CimException");
+	fine("Add-NetNatStaticMapping", "{'NatName':'LocalNAT','Protocol':'tcp','ExternalIPAddress':'0.0.0.0/0','ExternalPort':8080,'InternalIPAddress':'192.168.100.2','InternalPort':80}");
+	is("Protocol", "TCP");
+	is_number("StaticMappingID", 0);
+	run("Add-NetNatStaticMapping", "{'NatName':'LocalNAT','Protocol':'TCP','ExternalIPAddress':'0.0.0.0/0','ExternalPort':8080,'InternalIPAddress':'192.168.100.3'}");
+	says("already exists", "mapping 0");
+	run("Add-NetNatStaticMapping", "{'NatName':'LocalNAT','Protocol':'TCP','ExternalIPAddress':'0.0.0.0','ExternalPort':1,'InternalIPAddress':'10.0.0.1'}");
+	says("incorrect", "not in the NAT's prefix");
+	run("Add-NetNatStaticMapping", "{'NatName':'none','Protocol':'TCP','ExternalIPAddress':'0.0.0.0','ExternalPort':1,'InternalIPAddress':'10.0.0.1'}");
+	says("none", "LocalNAT");
+	fine("Get-NetNatStaticMapping", "{}");
+	assert_int_equal(objects(), 1);
+	fine("Remove-NetNatStaticMapping", "{'InputObject':[{'StaticMappingID':0,'NatName':'LocalNAT'}]}");
+	fine("Get-NetNatStaticMapping", "{}");
+	assert_int_equal(objects(), 0);
+	fine("Remove-NetNat", "{}");
+	fine("Get-NetNat", "{}");
+	assert_int_equal(objects(), 0);
+	run("New-NetNat", "{'Name':'bad','InternalIPInterfaceAddressPrefix':'192.168.100.0'}");
+	says("incorrect", "no IPv4 prefix");
+}
+
+static void export_and_import(void **state)
+{
+	fine("New-VM", "{'Name':'lab','MemoryStartupBytes':268435456}");
+	fine("Set-VMProcessor", "{'VMName':['lab'],'ExposeVirtualizationExtensions':true}");
+	fine("Export-VM", "{'Name':['lab'],'Path':'%s/out'}", folder);
+	run("Import-VM", "{'Path':'%s/out/lab'}", folder);
+	says("Failed to import", "already");
+	offers("-GenerateNewId");
+	fine("Import-VM", "{'Path':'%s/out/lab','Copy':true,'GenerateNewId':true}", folder);
+	is("Name", "lab");
+	fine("Remove-VM", "{'Name':['lab']}");
+	fine("Import-VM", "{'Path':'%s/out/lab'}", folder);
+	fine("Get-VMProcessor", "{'VMName':['lab']}");
+	assert_true(get_true(object(0), "ExposeVirtualizationExtensions"));
+	run("Import-VM", "{'Path':'/nonexistent'}");
+	says("Failed to import", "/nonexistent");
+	run("Import-VM", "{'Path':'/etc/passwd'}");
+	says("Failed to import", "/etc/passwd");
+}
+
+static int full(const char *step)
+{
+	return !strcmp(step, "write") ? ENOSPC : 0;
+}
+
+static void a_full_disk_is_an_error_of_the_call(void **state)
+{
+	fine("New-VM", "{'Name':'lab'}");
+	store_fault = full;
+	run("Set-VMProcessor", "{'VMName':['lab'],'Count':2}");
+	store_fault = NULL;
+	says("could not be saved", "No space left on device");
+	fine("Get-VMProcessor", "{'VMName':['lab']}");
+	is_number("Count", 1);
+}
+
+static void hello_and_completion(void **state)
+{
+	fine("Service.Hello", "{'version':1}");
+	is("Store", folder);
+	run("Service.Hello", "{'version':99}");
+	says("another version", "1");
+	fine("New-VM", "{'Name':'lab'}");
+	fine("Service.Complete", "{'kind':'VM','prefix':'LA'}");
+	assert_string_equal(json_string_value(object(0)), "lab");
+	fine("Service.Complete", "{'kind':'NetAdapter','prefix':'vE'}");
+	assert_string_equal(json_string_value(object(0)), "vEthernet (Default Switch)");
+}
+
+static void wildcards(void **state)
+{
+	assert_true(wildcard_match("*", ""));
+	assert_true(wildcard_match("a*b*c", "AxxBxxC"));
+	assert_false(wildcard_match("a*b*c", "axxbxx"));
+	assert_true(wildcard_match("[abc]?", "Bz"));
+	assert_false(wildcard_match("[abc]?", "b"));
+	assert_true(wildcard_match("[", "["));
+	assert_false(wildcard_match("?", ""));
+	assert_true(wildcard_match("*****************x", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaax"));
+}
+
+#define CMDLETS(test) cmocka_unit_test_setup_teardown(test, begin, end)
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		CMDLETS(new_vm_has_hyper_v_s_defaults),
+		CMDLETS(names_ids_and_wildcards),
+		CMDLETS(what_is_set_is_kept),
+		CMDLETS(whatif_changes_nothing),
+		CMDLETS(ranges_and_kinds),
+		CMDLETS(an_unknown_parameter_is_refused),
+		CMDLETS(memory_errors_have_hyper_v_s_frame),
+		CMDLETS(versions),
+		CMDLETS(start_checks_before_it_starts),
+		CMDLETS(what_needs_a_running_vm),
+		CMDLETS(disks),
+		CMDLETS(switches_and_adapters),
+		CMDLETS(nat),
+		CMDLETS(export_and_import),
+		CMDLETS(a_full_disk_is_an_error_of_the_call),
+		CMDLETS(hello_and_completion),
+		cmocka_unit_test(wildcards),
+	};
+	char command[128];
+	if (!mkdtemp(folder))
+		return 1;
+	setenv("NESTOR_STORE", folder, 1);
+	setenv("NESTOR_IMAGES", folder, 1);
+	setenv("NESTOR_ENGINE", "soft", 1);
+	unsetenv("NESTOR_RUNTIME");
+	int result = cmocka_run_group_tests(tests, NULL, NULL);
+	snprintf(command, sizeof command, "rm -rf %s", folder);
+	return system(command) ? 1 : result;
+}
