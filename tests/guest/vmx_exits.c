@@ -1078,3 +1078,179 @@ RULE(efer_and_pat_are_loaded_and_saved)
 	expect_eq(rdmsr(EFER), efer);
 	expect_eq(rdmsr(0x277), pat);
 }
+
+/* --- more of what is saved, and of priorities --- */
+RULE(io_exits_come_before_faults_of_the_memory_operand)
+{
+	SNIPPET(outs_nowhere, "outsb");
+	BEGIN();
+	NEED(PRIMARY, CPU_IO, 0);
+	registers.dx = 0x80;
+	registers.si = 0x10000000000;
+	expect_eq(vmx_run_at(outs_nowhere), R_IO);
+	expect_eq(vmread(LINEAR_ADDRESS), 0x10000000000);
+}
+
+RULE(debug_controls_are_loaded_and_saved)
+{
+	enum { EXIT_SAVE_DEBUG = 1 << 2 };
+	SNIPPET(dr7_guest, "mov %db7, %rbx; mov $0x402, %eax; mov %rax, %db7; vmcall");
+	BEGIN();
+	NEED(ENTRY_CONTROLS, ENTRY_LOAD_DEBUG, 0);
+	NEED(EXIT_CONTROLS, EXIT_SAVE_DEBUG, 0);
+	vmwrite(G_DR7, 0x408);
+	expect_eq(vmx_run_at(dr7_guest), R_VMCALL);
+	expect_eq(registers.bx, 0x408);
+	expect_eq(vmread(G_DR7), 0x402);
+	expect_eq(dr7(), 0x400);
+}
+
+RULE(rf_is_saved_by_exits_of_faults_and_not_of_calls)
+{
+	SNIPPET(rf_ud, "ud2");
+	BEGIN();
+	expect_eq(vmx_run_at(rf_ud), R_EXCEPTION);
+	expect_eq(vmread(G_RFLAGS) & FLAG_RF, FLAG_RF);
+	vmwrite(G_RFLAGS, 2);
+	expect_eq(vmx_run_at(call_out), R_VMCALL);
+	expect_eq(vmread(G_RFLAGS) & FLAG_RF, 0);
+}
+
+RULE(activity_shutdown_is_left_by_the_preemption_timer)
+{
+	BEGIN();
+	if (!(rdmsr(0x485) >> 7 & 1)) {
+		skip("no activity state shutdown");
+		return;
+	}
+	NEED(PIN, PIN_PREEMPTION, 0);
+	vmwrite(PREEMPTION, 1000);
+	vmwrite(ACTIVITY, 2);
+	expect_eq(vmx_run_at(call_out), R_PREEMPTION);
+	expect_eq(vmread(ACTIVITY), 2);
+}
+
+RULE(segments_of_the_guest_are_saved)
+{
+	SNIPPET(segments, "mov $0x2b, %eax; mov %eax, %es; xor %eax, %eax; mov %eax, %fs; mov $0x58, %eax; mov %eax, %gs; vmcall");
+	BEGIN();
+	gdt[0x58 / 8] = descriptor(0x123000, 0xff, SEG_P | SEG_DATA, SEG_B);
+	expect_eq(vmx_run_at(segments), R_VMCALL);
+	expect_eq(vmread(G_ES), 0x2b);
+	expect_eq(vmread(G_ES_AR), 0xc0f3);
+	expect_eq(vmread(G_FS_AR) & 1 << 16, 1 << 16);
+	expect_eq(vmread(G_GS), 0x58);
+	expect_eq(vmread(G_GS_BASE), 0x123000);
+	expect_eq(vmread(G_GS_LIMIT), 0xff);
+	expect_eq(vmread(G_GS_AR), 0x4093);
+}
+
+RULE(fields_keep_their_width)
+{
+	BEGIN();
+	vmwrite(G_FS, 0x12345678);
+	expect_eq(vmread(G_FS), 0x5678);
+	vmwrite(G_FS_LIMIT, 0x123456789abcdef0);
+	expect_eq(vmread(G_FS_LIMIT), 0x9abcdef0);
+	vmwrite(TSC_OFFSET, 0x123456789abcdef0);
+	expect_eq(vmread(TSC_OFFSET), 0x123456789abcdef0);
+	/* The high half by its own encoding. */
+	expect_eq(vmread(TSC_OFFSET + 1), 0x12345678);
+	vmwrite(TSC_OFFSET + 1, 0x11111111);
+	expect_eq(vmread(TSC_OFFSET), 0x111111119abcdef0);
+}
+
+RULE(the_hypervisors_xmm_and_cr2_are_the_guests_too)
+{
+	/* What no VMCS field holds passes through: CR2, DR0, SSE registers. */
+	SNIPPET(through, "mov %cr2, %rax; mov %db1, %rbx; mov $0x77, %ecx; mov %rcx, %cr2; vmcall");
+	BEGIN();
+	set_cr2(0x5555);
+	set_dr1(0x6666);
+	expect_eq(vmx_run_at(through), R_VMCALL);
+	expect_eq(registers.ax, 0x5555);
+	expect_eq(registers.bx, 0x6666);
+	expect_eq(cr2(), 0x77);
+	set_dr1(0);
+}
+
+RULE(the_guests_sysenter_msrs_are_its_own)
+{
+	SNIPPET(sysenter_msrs, "mov $0x176, %ecx; rdmsr; mov %eax, %ebx; mov $0x9999, %eax; xor %edx, %edx; wrmsr; vmcall");
+	BEGIN();
+	uint8_t *map = page_alloc();
+	vmwrite(MSR_BITMAP, (word)map);
+	NEED(PRIMARY, CPU_MSR_BITMAPS, 0);
+	wrmsr(0x176, 0x1000);
+	vmwrite(H_SYSENTER_EIP, 0x2000);
+	vmwrite(G_SYSENTER_EIP, 0x3000);
+	expect_eq(vmx_run_at(sysenter_msrs), R_VMCALL);
+	expect_eq(registers.bx, 0x3000);
+	expect_eq(vmread(G_SYSENTER_EIP), 0x9999);
+	expect_eq(rdmsr(0x176), 0x2000);
+	wrmsr(0x176, 0);
+}
+
+RULE(xsaves_runs_when_enabled)
+{
+	SNIPPET(xsaves_on, "xor %edx, %edx; mov $1, %eax; xsaves (%rbx); vmcall");
+	BEGIN();
+	if (!(cpuid(13, 1).a >> 3 & 1)) {
+		skip("no XSAVES");
+		return;
+	}
+	set_cr4(cr4() | CR4_OSXSAVE | CR4_OSFXSR);
+	vmwrite(G_CR4, cr4());
+	NEED(SECONDARY, CPU2_XSAVES, 0);
+	vmwrite(XSS_BITMAP, 0);
+	registers.bx = ((word)page_alloc());
+	expect_eq(vmx_run_at(xsaves_on), R_VMCALL);
+	set_cr4(cr4() & ~(CR4_OSXSAVE | CR4_OSFXSR));
+}
+
+RULE(rep_outs_exits_at_each_iteration_with_registers_to_go_on)
+{
+	SNIPPET(rep_outs, "rep outsb; vmcall");
+	BEGIN();
+	NEED(PRIMARY, CPU_IO, 0);
+	registers.dx = 0x80;
+	registers.cx = 3;
+	registers.si = (word)guest_stack;
+	for (word n = 0; n < 3; n++) {
+		expect_eq(n ? vmx_run() : vmx_run_at(rep_outs), R_IO);
+		expect_eq(registers.cx, 3 - n);
+		registers.cx--;
+		registers.si++;
+	}
+	expect_eq(vmx_run(), R_VMCALL);
+}
+
+RULE(nmi_window_and_interrupt_window_wake_from_hlt)
+{
+	BEGIN();
+	NEED(PRIMARY, CPU_INTERRUPT_WINDOW, 0);
+	vmwrite(ACTIVITY, 1);
+	vmwrite(G_RFLAGS, 2 | FLAG_IF);
+	expect_eq(vmx_run_at(call_out), R_INTERRUPT_WINDOW);
+	expect_eq(vmread(ACTIVITY), 1);
+}
+
+RULE(an_interrupt_is_delivered_before_the_window_when_pending)
+{
+	/* External interrupts have a higher priority than the window? The window is
+	 * checked before interrupts are recognized: the exit comes first. */
+	BEGIN();
+	NEED(PRIMARY, CPU_INTERRUPT_WINDOW, 0);
+	NEED(PIN, PIN_EXTERNAL, 0);
+	NEED(EXIT_CONTROLS, EXIT_ACK, 0);
+	lapic_on();
+	lapic(ICR) = SELF | ASSERT | 0x63;
+	vmwrite(G_RFLAGS, 2 | FLAG_IF);
+	int v = vmx_run_at(call_out);
+	expect_eq(v, R_INTERRUPT_WINDOW);
+	static volatile unsigned drained;
+	bool drain(struct frame *f) { drained++; lapic(EOI) = 0; return f->vector >= 32; }
+	event_hook = drain;
+	asm volatile("sti; nop; nop; cli");
+	expect_eq(drained, 1);
+}

@@ -588,3 +588,161 @@ RULE(task_switches_exit)
 	expect_eq(vmread(VECTORING_INFO), INFO_VALID | TYPE_SOFTWARE | 0x60);
 	expect_eq(vmread(EXIT_LENGTH), 2);
 }
+
+/* --- violations in the middle of something --- */
+RULE(an_ept_violation_during_delivery_has_vectoring_information)
+{
+	SNIPPET(delivered, "ud2");
+	if (!begin(0))
+		return;
+	memory_copy(page, idt, 4096);
+	vmwrite(G_IDTR_BASE, (word)page);
+	vmwrite(EXCEPTIONS, 0);
+	*ept_entry((word)page, 1) &= ~7ull;
+	invept(1, ept_root);
+	expect_eq(vmx_run_at(delivered), R_EPT_VIOLATION);
+	expect_eq(vmread(VECTORING_INFO), INFO_VALID | TYPE_HARDWARE | UD);
+	expect_eq(vmread(GUEST_PHYSICAL), (word)page + 16 * UD);
+	expect_eq(vmread(QUALIFICATION) & (7 | Q_LINEAR | Q_FINAL), Q_R | Q_LINEAR | Q_FINAL);
+	expect_eq(vmread(G_RIP), (word)delivered);
+	/* The event is injected again and arrives. */
+	SNIPPET(arrived, "mov $0x1d, %edx; vmcall");
+	struct gate *copy = (struct gate *)page;
+	gate_set(&copy[UD], (word)arrived, SEL_K64, SEG_P | GATE_INT, 0);
+	*ept_entry((word)page, 1) |= 7;
+	invept(1, ept_root);
+	vmwrite(ENTRY_INFO, vmread(VECTORING_INFO));
+	expect_eq(vmx_run(), R_VMCALL);
+	expect_eq(registers.dx, 0x1d);
+}
+
+RULE(an_iret_that_violates_ept_tells_of_nmi_unblocking)
+{
+	SNIPPET(bad_iret, "mov %rbx, %rsp; bad_iret_at: iretq");
+	extern const uint8_t bad_iret_at[];
+	if (!begin(0))
+		return;
+	NEED(PIN, PIN_NMI | PIN_VIRTUAL_NMI, 0);
+	*ept_entry((word)page, 1) &= ~7ull;
+	invept(1, ept_root);
+	vmwrite(INTERRUPTIBILITY, BLOCKING_NMI);
+	expect_eq(vmx_run_at(bad_iret), R_EPT_VIOLATION);
+	expect_eq(vmread(G_RIP), (word)bad_iret_at);
+	expect_eq(vmread(QUALIFICATION) & Q_NMI_UNBLOCKED, Q_NMI_UNBLOCKED);
+	expect_eq(vmread(INTERRUPTIBILITY) & BLOCKING_NMI, 0);
+	/* Not told when nothing was blocked. */
+	vmwrite(INTERRUPTIBILITY, 0);
+	expect_eq(vmx_run_at(bad_iret), R_EPT_VIOLATION);
+	expect_eq(vmread(QUALIFICATION) & Q_NMI_UNBLOCKED, 0);
+}
+
+RULE(an_instruction_fetch_across_pages_violates_at_the_second)
+{
+	if (!begin(0))
+		return;
+	uint8_t *second = page_alloc();
+	expect_eq((word)second, (word)page + 4096);
+	((uint8_t *)page)[4095] = 0x0f;		/* 0F 01 C1 over the boundary */
+	second[0] = 0x01;
+	second[1] = 0xc1;
+	*ept_entry((word)second, 1) &= ~(uint64_t)EPT_X;
+	invept(1, ept_root);
+	registers.bx = (word)page + 4095;
+	expect_eq(vmx_run_at(g_fetch), R_EPT_VIOLATION);
+	expect_eq(vmread(GUEST_PHYSICAL) & ~0xffful, (word)second);
+	expect_eq(vmread(G_RIP), (word)page + 4095);
+	*ept_entry((word)second, 1) |= EPT_X;
+	invept(1, ept_root);
+	expect_eq(vmx_run(), R_VMCALL);
+}
+
+RULE(a_write_across_ept_pages_that_violates_writes_nothing)
+{
+	if (!begin(0))
+		return;
+	uint64_t *second = page_alloc();
+	*second = 0;
+	*ept_entry((word)second, 1) &= ~(uint64_t)EPT_W;
+	invept(1, ept_root);
+	page[511] = 0;
+	registers.bx = (word)page + 4092;
+	registers.ax = ~0ull;
+	expect_eq(vmx_run_at(g_write), R_EPT_VIOLATION);
+	expect_eq(vmread(GUEST_PHYSICAL), (word)second);
+	expect_eq(page[511], 0);
+}
+
+RULE(a_guests_mov_to_cr3_loads_pae_pdptes_through_ept)
+{
+	SNIPPET32(pae_switch, "mov %esi, %cr3; mov 0x40000000, %eax; vmcall");
+	if (!begin(0))
+		return;
+	NEED(ENTRY_CONTROLS, 0, ENTRY_IA32E);
+	NEED(PRIMARY, 0, CPU_CR3_LOAD | CPU_CR3_STORE);
+	uint64_t *low = page_alloc(), *high = page_alloc(), *table = page_alloc(), *pdpt = page_alloc();
+	for (unsigned n = 0; n < 8; n++)
+		low[n] = (uint64_t)n << 21 | 0x87;
+	high[0] = (word)table | 7;
+	*page = 0x6666;
+	table[0] = (word)page | 3;
+	pdpt[0] = (word)low | 1;
+	pdpt[1] = (word)high | 1;
+	vmwrite(G_EFER, 0);
+	vmwrite(G_CS, SEL_K32);
+	vmwrite(G_CS_AR, 0xc09b);
+	vmwrite(G_PDPTE0, (word)low | 1);
+	for (unsigned n = 1; n < 4; n++)
+		vmwrite(G_PDPTE0 + 2 * n, 0);
+	vmwrite(G_CR3, 0);
+	registers.si = (word)pdpt;
+	expect_eq(vmx_run_at(pae_switch), R_VMCALL);
+	expect_eq(registers.ax, 0x6666);
+	expect_eq(vmread(G_PDPTE0 + 2), (word)high | 1);
+	expect_eq(vmread(G_CR3), (word)pdpt);
+}
+
+RULE(devices_are_reached_through_ept_as_well)
+{
+	if (!begin(0))
+		return;
+	registers.bx = 0xfee00030;
+	expect_eq(vmx_run_at(g_read), R_VMCALL);
+	expect_eq(registers.ax & 0xff, *(volatile uint32_t *)0xfee00030 & 0xff);
+}
+
+RULE(self_modifying_code_in_the_guest_behind_ept)
+{
+	/* movb $2, next + 1; next: mov $1, %eax; vmcall, and by another address */
+	static const uint8_t own[] = { 0xc6, 0x05, 1, 0, 0, 0, 2, 0xb8, 1, 0, 0, 0, 0x0f, 0x01, 0xc1 };
+	if (!begin(0))
+		return;
+	memory_copy(page, own, sizeof own);
+	expect_eq(vmx_run_at(g_fetch), R_VMCALL);
+	expect_eq(registers.ax, 2);
+	/* The hypervisor changes it: no invalidation is needed for memory. */
+	((uint8_t *)page)[6] = 7;
+	expect_eq(vmx_run_at(g_fetch), R_VMCALL);
+	expect_eq(registers.ax, 7);
+}
+
+RULE(pcid_in_the_guest_with_vpid)
+{
+	SNIPPET(g_pcid, "mov %rsi, %cr3; mov (%rbx), %rax; mov %rdi, %cr3; mov (%rbx), %rcx; mov %rsi, %cr3; mov (%rbx), %rdx; vmcall");
+	if (!(cpuid(1, 0).c >> 17 & 1)) {
+		skip("no PCID");
+		return;
+	}
+	if (!vpid_begin(P | W) || !vpid_on())
+		return;
+	NEED(PRIMARY, 0, CPU_CR3_LOAD | CPU_CR3_STORE);
+	uint64_t first = vmread(G_CR3);
+	guest_root((word)two, P | W);
+	uint64_t second = vmread(G_CR3);
+	vmwrite(G_CR4, vmread(G_CR4) | CR4_PCIDE);
+	registers.si = first | 3 | BIT(63);
+	registers.di = second | 4 | BIT(63);
+	expect_eq(vmx_run_at(g_pcid), R_VMCALL);
+	expect_eq(registers.ax, 1);
+	expect_eq(registers.cx, 2);
+	expect_eq(registers.dx, 1);
+}

@@ -55,7 +55,7 @@ all_rules() {
 
 nestor=$NESTOR
 all_rules "" --engine-options icount
-all_rules ", host's clock"
+all_rules -host-clock
 two_processors ""
 dies gates64 triple_fault
 dies gates64 fault_in_a_double_fault_is_a_triple_fault
@@ -69,5 +69,5 @@ is "VT-x hidden: no rule finds it" \
 	meson setup "$ASAN" "$(dirname "$0")/../.." -Db_sanitize=address,undefined -Db_lundef=false || exit 1
 ninja -C "$ASAN" src/nestor || exit 1
 nestor=$ASAN/src/nestor
-all_rules ", sanitized" --engine-options icount
-two_processors ", sanitized"
+all_rules -sanitized --engine-options icount
+two_processors -sanitized
