@@ -16,6 +16,8 @@ struct progress {
 	void *argument;
 };
 
+static struct rpc_client *volatile waiting;	/* for a signal's handler */
+
 struct client *client_create(void)
 {
 	return alloc_zeroed(1, sizeof(struct client));
@@ -55,13 +57,21 @@ static json_t *client_call(void *owner, const char *method, json_t *params,
 	if (location)
 		json_object_set_new(copy, "$Location", location);
 	free(here);
+	waiting = c->rpc;
 	json_t *result = rpc_request(c->rpc, method, copy, -1, on_progress, &p, e);
+	waiting = NULL;
 	if (!result) {
 		/* Whatever is left on the line is no answer to the next call. */
 		rpc_disconnect(c->rpc);
 		c->rpc = NULL;
 	}
 	return result;
+}
+
+void client_interrupt(void)
+{
+	if (waiting)
+		rpc_hang_up(waiting);
 }
 
 struct shell_service client_service(struct client *c)

@@ -10,5 +10,7 @@ struct client *client_create(void);
 void client_destroy(struct client *c);
 /* Connects at the first call. */
 struct shell_service client_service(struct client *c);
+/* End a call that waits; a signal's handler may do it. */
+void client_interrupt(void);
 
 #endif

@@ -1,6 +1,7 @@
 /* `nestor` at a terminal: line editing, history and completion by libedit. */
 #include "shell/interactive.h"
 
+#include "shell/client.h"
 #include "shell/complete.h"
 
 #include "base/log.h"
@@ -17,6 +18,7 @@
 
 static struct shell *the_shell;	/* libedit's functions have no argument of ours */
 static bool continued;
+static bool dropped;		/* Ctrl-C at the prompt */
 
 static char *prompt(EditLine *el)
 {
@@ -87,6 +89,20 @@ static unsigned char complete(EditLine *el, int key)
 	return result;
 }
 
+/* Ctrl-C while a line is edited: the terminal makes no signal of it then. */
+static unsigned char drop_line(EditLine *el, int key)
+{
+	dropped = true;
+	return CC_NEWLINE;
+}
+
+/* Ctrl-C while a command runs. */
+static void on_interrupt(int number)
+{
+	shell_interrupted = 1;
+	client_interrupt();
+}
+
 /* $XDG_STATE_HOME/nestor/history, which the caller frees; NULL: nowhere. */
 static char *history_path(void)
 {
@@ -110,14 +126,22 @@ static char *history_path(void)
 	return text_take(&t);
 }
 
-static void run_lines(struct shell *sh, EditLine *el, History *past)
+static void run_lines(struct shell *sh, EditLine *el, History *past, const char *path)
 {
 	HistEvent event;
 	struct text t = { 0 };
 	const char *line;
 	int n;
 	while (!sh->leaving) {
+		dropped = false;
 		line = el_gets(el, &n);
+		shell_interrupted = 0;
+		if (dropped) {
+			fputs("^C\n", sh->out);
+			continued = false;
+			t.size = 0;
+			continue;
+		}
 		if (!line || n <= 0) {
 			if (continued) {
 				/* The end of input leaves the unfinished command. */
@@ -143,6 +167,8 @@ static void run_lines(struct shell *sh, EditLine *el, History *past)
 			char *entry = strndup(t.data, t.size - (t.data[t.size - 1] == '\n'));
 			history(past, &event, H_ENTER, entry);
 			free(entry);
+			if (path)
+				history(past, &event, H_SAVE, path);
 			struct winsize size;
 			if (!ioctl(STDOUT_FILENO, TIOCGWINSZ, &size))
 				sh->width = size.ws_col;
@@ -167,16 +193,17 @@ int interactive_run(struct shell *sh)
 	history(past, &event, H_SETUNIQUE, 1);
 	el_set(el, EL_PROMPT, prompt);
 	el_set(el, EL_EDITOR, "emacs");
-	el_set(el, EL_SIGNAL, 1);
+	el_set(el, EL_SETTY, "-d", "-isig", NULL);
+	el_set(el, EL_ADDFN, "drop-line", "Leave the line", drop_line);
+	el_set(el, EL_BIND, "^C", "drop-line", NULL);
 	el_set(el, EL_HIST, history, past);
 	el_set(el, EL_ADDFN, "complete", "Complete the word", complete);
 	el_set(el, EL_BIND, "^I", "complete", NULL);
 	if (path)
 		history(past, &event, H_LOAD, path);
+	sigaction(SIGINT, &(struct sigaction){ .sa_handler = on_interrupt }, NULL);
 	fprintf(sh->out, "Nestor's shell. Get-Help lists the cmdlets, the tab key completes, exit leaves.\n");
-	run_lines(sh, el, past);
-	if (path)
-		history(past, &event, H_SAVE, path);
+	run_lines(sh, el, past, path);
 	history_end(past);
 	el_end(el);
 	free(path);

@@ -15,9 +15,9 @@ json_t *session_sleep(struct shell *sh, struct call *call)
 				    "Start-Sleep waits between 0 and 2147483 seconds.");
 	fflush(sh->out);
 	struct timespec t = { (time_t)s, (long)((s - (double)(time_t)s) * 1e9) };
-	while (nanosleep(&t, &t))
+	while (nanosleep(&t, &t) && !shell_interrupted)
 		;
-	return json_array();
+	return shell_check_interrupt(sh) ? NULL : json_array();
 }
 
 json_t *session_import_module(struct shell *sh, struct call *call)

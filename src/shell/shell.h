@@ -7,6 +7,7 @@
 #include "shell/cmdlet.h"
 #include "shell/value.h"
 
+#include <signal.h>
 #include <stdio.h>
 
 /* Who answers calls: the service, or a test's table. */
@@ -40,8 +41,14 @@ struct shell {
 	unsigned block_count, block_room;
 	unsigned depth;
 	bool yes_to_all, no_to_all;
+	bool progress_shown;
 	bool mute;		/* errors of this pipeline are not shown (2>$null) */
 };
+
+/* Set by a signal: what runs stops at the next statement, object or call. */
+extern volatile sig_atomic_t shell_interrupted;
+/* -1 when thrown because of it. */
+int shell_check_interrupt(struct shell *sh);
 
 struct shell *shell_create(struct shell_service service, FILE *out, FILE *err);
 void shell_destroy(struct shell *sh);
@@ -82,6 +89,8 @@ json_t *error_record(const struct error_parts *parts);
 void *shell_throw(struct shell *sh, const struct error_parts *parts);
 void *shell_throwf(struct shell *sh, const char *category, const char *id, const char *way_out,
 		   const char *format, ...) __attribute__((format(printf, 5, 6)));
+/* Show sh->thrown, if anything, and be done with it. */
+void shell_report_thrown(struct shell *sh);
 /* Show a record as $ErrorView says and remember it; takes the record. */
 void shell_report(struct shell *sh, json_t *record);
 /* A syntax error with its place marked. */

@@ -437,9 +437,10 @@ static int format_group(struct shell *sh, struct text *t, json_t *group, enum vi
 	return r;
 }
 
+/* Types that are nothing but a text. */
 static bool is_formatted(const json_t *v)
 {
-	return json_is_object(v) && !strcmp(value_type(v), "FormattedText");
+	return json_is_object(v) && list_has("FormattedText,VMReport", value_type(v));
 }
 
 int view_format(struct shell *sh, struct text *t, json_t *objects, enum view_style style,
@@ -463,6 +464,8 @@ int view_format(struct shell *sh, struct text *t, json_t *objects, enum view_sty
 		}
 		if (is_formatted(o)) {
 			text_add(t, value_text(o, "Text"));
+			if (t->size && t->data[t->size - 1] != '\n')
+				text_add(t, "\n");
 			i++;
 			continue;
 		}
