@@ -10,7 +10,7 @@
  * only where guest and host addresses agree modulo its size. NULL: none. */
 static uint8_t *ram_map(uint64_t size)
 {
-	const uint64_t large = 2 * MIB;
+	const uint64_t large = MEMORY_LARGE_PAGE;
 	uint8_t *p = mmap(NULL, size + large, PROT_READ | PROT_WRITE,
 			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (p == MAP_FAILED)
@@ -105,4 +105,39 @@ bool memory_fill(struct memory *m, uint64_t pa, uint8_t value, uint64_t n)
 		n -= part;
 	}
 	return true;
+}
+
+/* Offset into ram of n bytes that are RAM throughout and whole pages; -1. */
+static int64_t whole_pages(const struct memory *m, uint64_t pa, uint64_t n)
+{
+	int64_t first = memory_offset(m, pa);
+	if ((pa | n) & PAGE_OFFSET_MASK || !n || n > m->size || first < 0)
+		return -1;
+	/* Between two bytes of RAM in one piece lies at most the legacy hole. */
+	if (memory_offset(m, pa + n - 1) != first + (int64_t)n - 1 ||
+	    (pa < MEMORY_LEGACY_HOLE && pa + n > MEMORY_LEGACY_HOLE))
+		return -1;
+	return first;
+}
+
+bool memory_discard(struct memory *m, uint64_t pa, uint64_t n)
+{
+	int64_t at = whole_pages(m, pa, n);
+	if (at < 0)
+		return false;
+	if (madvise(m->ram + at, n, MADV_DONTNEED))
+		memset(m->ram + at, 0, n);	/* locked in memory: zeros all the same */
+	for (uint64_t i = 0; i < n; i += PAGE_SIZE)
+		memory_wrote(m, m->ram + at + i);
+	return true;
+}
+
+void memory_allow_large(struct memory *m, uint64_t pa, bool allowed)
+{
+	int64_t at = memory_offset(m, pa);
+	if (at < 0)
+		return;
+	uint64_t first = (uint64_t)at & ~(MEMORY_LARGE_PAGE - 1), left = m->size - first;
+	madvise(m->ram + first, left < MEMORY_LARGE_PAGE ? left : MEMORY_LARGE_PAGE,
+		allowed ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);	/* a wish, again */
 }

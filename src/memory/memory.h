@@ -25,6 +25,8 @@
 #define PAGE_SIZE (1ull << PAGE_SHIFT)
 #define PAGE_OFFSET_MASK (PAGE_SIZE - 1)
 
+#define MEMORY_LARGE_PAGE (2ull << 20)	/* the host's */
+
 #define MEMORY_LEGACY_HOLE 0xa0000ull
 #define MEMORY_LEGACY_HOLE_END 0xc0000ull
 #define MEMORY_LOW_MAX 0xc0000000ull	/* RAM below 4 GiB ends here at most */
@@ -96,6 +98,16 @@ static inline void memory_wrote(struct memory *m, const void *host)
 bool memory_read(struct memory *m, uint64_t pa, void *to, uint64_t n);
 bool memory_write(struct memory *m, uint64_t pa, const void *from, uint64_t n);
 bool memory_fill(struct memory *m, uint64_t pa, uint8_t value, uint64_t n);
+
+/* Give the host the n bytes at pa, whole pages of RAM, back: they read as zeros
+ * from now on and take up host memory again only when they are touched. Tells
+ * decoded code. False, with nothing done, when they are not whole pages or some
+ * of them is no RAM. Any thread. */
+bool memory_discard(struct memory *m, uint64_t pa, uint64_t n);
+/* Whether the host may back the large page (2 MiB) of RAM around pa with one of
+ * its own. While a part of it is to stay given back, it should not: the host
+ * would fill the part again. No RAM at pa: nothing happens. */
+void memory_allow_large(struct memory *m, uint64_t pa, bool allowed);
 
 /* Guest memory as the guest's own types: at any alignment. */
 typedef uint8_t guest_uint8_t;
