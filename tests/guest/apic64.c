@@ -65,7 +65,8 @@ static void window(void) { asm volatile("sti; nop; nop; cli" ::: "memory"); }
 /* Wait for at least n interrupts, not for ever. */
 static void await(unsigned n)
 {
-	for (unsigned k = 0; k < 200000 && got_count < n; k++)
+	uint64_t until = rdtsc() + 3000000000;
+	while (got_count < n && rdtsc() < until)
 		asm volatile("sti; nop; pause; cli" ::: "memory");
 }
 
@@ -286,6 +287,7 @@ RULE(hlt_wakes_and_goes_on_after_it)
 }
 
 static void pit_as_nmi(bool on);
+static __attribute__((noinline)) void wait_for_nmi(void) { asm volatile("hlt; hlt_nmi_after: nop" ::: "memory"); }
 RULE(hlt_wakes_by_nmi_with_if_clear)
 {
 	extern const uint8_t hlt_nmi_after[];
@@ -295,11 +297,13 @@ RULE(hlt_wakes_by_nmi_with_if_clear)
 	expect_eq(got_count, 1);
 	/* Now one that arrives during HLT: the PIT through the I/O APIC as NMI. */
 	pit_as_nmi(true);
-	asm volatile("hlt; hlt_nmi_after: nop" ::: "memory");
+	for (unsigned n = 0; n < 10 && got_ip != (word)hlt_nmi_after; n++)
+		wait_for_nmi();
+	word woken_at = got_ip;
 	pit_as_nmi(false);
 	expect(got_count >= 2);
 	expect_eq(got[1], NMI);
-	expect_eq(got_ip, (word)hlt_nmi_after);
+	expect_eq(woken_at, (word)hlt_nmi_after);
 }
 
 /* --- NMI --- */
@@ -344,9 +348,10 @@ RULE(nmi_is_blocked_until_iret_and_one_is_kept)
 RULE(timer_one_shot_fires_once)
 {
 	lapic(LVT_TIMER) = 0x50;
-	lapic(TIMER_INITIAL) = 20000;
+	enum { COUNT = 20000000 };	/* so long that a busy host does not matter */
+	lapic(TIMER_INITIAL) = COUNT;
 	uint32_t now = lapic(TIMER_CURRENT);
-	expect(now && now <= 20000);
+	expect(now && now <= COUNT);
 	await(1);
 	expect_eq(got_count, 1);
 	expect_eq(lapic(TIMER_CURRENT), 0);
@@ -380,23 +385,28 @@ RULE(timer_masked_counts_and_does_not_fire)
 	expect_eq(got_count, 0);
 }
 
-RULE(timer_divides)
+/* How far the timer counts in a time, at a divisor. */
+static uint32_t counted(uint32_t divide)
 {
-	lapic(LVT_TIMER) = MASKED;
-	lapic(TIMER_DIVIDE) = 0xa;	/* by 128 */
+	lapic(TIMER_DIVIDE) = divide;
 	lapic(TIMER_INITIAL) = ~0u;
 	uint64_t t = rdtsc();
-	while (rdtsc() - t < 2000000)
+	while (rdtsc() - t < 4000000)
 		;
-	uint32_t slow = ~0u - lapic(TIMER_CURRENT);
-	lapic(TIMER_DIVIDE) = DIVIDE_1;
-	lapic(TIMER_INITIAL) = ~0u;
-	t = rdtsc();
-	while (rdtsc() - t < 2000000)
-		;
-	uint32_t fast = ~0u - lapic(TIMER_CURRENT);
+	uint32_t n = ~0u - lapic(TIMER_CURRENT);
 	lapic(TIMER_INITIAL) = 0;
-	expect(fast > slow * 100 && fast < slow * 160);
+	return n;
+}
+RULE(timer_divides)
+{
+	bool right = false;
+	lapic(LVT_TIMER) = MASKED;
+	/* A busy host may hold the guest between two reads: some tries. */
+	for (unsigned n = 0; n < 10 && !right; n++) {
+		uint32_t slow = counted(0xa), fast = counted(DIVIDE_1);	/* by 128, by 1 */
+		right = fast > slow * 100ull && fast < slow * 160ull;
+	}
+	expect(right);
 }
 
 static bool tsc_deadline(void)
@@ -412,7 +422,7 @@ RULE(timer_tsc_deadline_fires_at_the_deadline_and_disarms)
 	if (!tsc_deadline())
 		return;
 	lapic(LVT_TIMER) = TSC_DEADLINE_MODE | 0x50;
-	uint64_t deadline = rdtsc() + 300000;
+	uint64_t deadline = rdtsc() + 30000000;
 	wrmsr(TSC_DEADLINE, deadline);
 	expect_eq(rdmsr(TSC_DEADLINE), deadline);
 	await(1);
@@ -439,9 +449,10 @@ RULE(timer_tsc_deadline_zero_disarms)
 	uint64_t deadline = rdtsc() + 20000000;
 	wrmsr(TSC_DEADLINE, deadline);
 	wrmsr(TSC_DEADLINE, 0);
+	bool in_time = rdtsc() < deadline;	/* a busy host may have been too slow */
 	while (rdtsc() < deadline + 1000000)
 		window();
-	expect_eq(got_count, 0);
+	expect(!in_time || !got_count);
 }
 
 RULE(timer_tsc_deadline_is_ignored_in_the_other_modes)
@@ -678,11 +689,9 @@ static void io_apic(unsigned pin, uint32_t low)
 static void pit_as_nmi(bool on)
 {
 	io_apic(2, on ? NMI_MODE : MASKED);
-	if (on) {
-		outb(PIT + 3, 0x30);	/* once */
-		outb(PIT, 0);
-		outb(PIT, 0x20);
-	} else
+	if (on)
+		pit_periodic(0x2000);
+	else
 		pit_stop();
 }
 

@@ -780,7 +780,7 @@ RULE(external_interrupts_go_to_the_guest_when_not_exiting)
 
 RULE(hlt_in_the_guest_ends_by_an_interrupt_exit)
 {
-	SNIPPET(hlt_wait, "movl $0x50, 0x320(%r15); movl $0xb, 0x3e0(%r15); movl $100000, 0x380(%r15); hlt; vmcall");
+	SNIPPET(hlt_wait, "movl $0x50, 0x320(%r15); movl $0xb, 0x3e0(%r15); movl $20000000, 0x380(%r15); hlt; vmcall");
 	BEGIN();
 	NEED(PIN, PIN_EXTERNAL, 0);
 	NEED(EXIT_CONTROLS, EXIT_ACK, 0);
