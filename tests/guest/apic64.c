@@ -742,3 +742,47 @@ RULE(an_msi_arrives)
 	expect(got_count >= 1);
 	expect_eq(got[0], 0x71);
 }
+
+RULE(a_level_interrupt_comes_again_until_its_line_falls)
+{
+	enum { LEVEL_TRIGGERED = 1 << 15, REMOTE_IRR = 1 << 14 };
+	/* The 8254's mode 0: the output rises at the end of the count and stays. */
+	outb(PIT + 3, 0x30);
+	io_apic(2, LEVEL_TRIGGERED | 0x72);
+	keep = 0x72;
+	outb(PIT, 0x20);
+	outb(PIT, 0);
+	await(1);
+	expect_eq(got_count, 1);
+	io_apic_select = 0x14;
+	expect_eq(io_apic_window & REMOTE_IRR, REMOTE_IRR);
+	window();
+	expect_eq(got_count, 1);		/* not before the EOI */
+	lapic(EOI) = 0;
+	await(2);
+	expect_eq(got_count, 2);
+	outb(PIT + 3, 0x30);			/* the line falls */
+	lapic(EOI) = 0;
+	soon();
+	window();
+	expect_eq(got_count, 2);
+	io_apic_select = 0x14;
+	expect_eq(io_apic_window & REMOTE_IRR, 0);
+	io_apic(2, MASKED);
+	pit_stop();
+}
+
+RULE(the_8254_counts_down_and_latches)
+{
+	outb(PIT + 3, 0x34);
+	outb(PIT, 0xff);
+	outb(PIT, 0xff);
+	uint64_t t = rdtsc();
+	while (rdtsc() - t < 1000000)
+		;
+	outb(PIT + 3, 0);
+	unsigned first = inb(PIT);
+	first |= inb(PIT) << 8;
+	expect(first < 0xffff);
+	pit_stop();
+}

@@ -377,6 +377,95 @@ RULE(tf_in_ring_3_by_iret)
 	expect_eq(event.dr6, DR6_FIXED | BS);
 }
 
+RULE(a_data_breakpoint_in_a_rep_string_stops_at_its_iteration)
+{
+	static uint8_t from[16], to[16];
+	const void *s = from;
+	void *d = to;
+	word n = 16;
+	log_begin();
+	static word left;
+	bool look(struct frame *f) { left = f->cx; return log_db(f); }
+	event_hook = look;
+	set_dr0((word)&to[5]);
+	set_dr7(dr7_bits(0, WRITE, LEN_1));
+	asm volatile("rep_bp: rep movsb" : "+S"(s), "+D"(d), "+c"(n) :: "memory");
+	set_dr7(0x400);
+	expect_eq(seen_count, 1);
+	expect_eq(left, 10);
+	extern const uint8_t rep_bp[];
+	expect_eq(seen[0].ip, (word)rep_bp);
+}
+
+RULE(a_step_and_a_data_breakpoint_are_one_exception)
+{
+	log_begin();
+	set_dr0((word)&data.at);
+	set_dr7(dr7_bits(0, WRITE, LEN_8));
+	asm volatile(STEP_ON "movq $1, %0\n" STEP_OFF : "=m"(data.at) :: "memory", "cc");
+	set_dr7(0x400);
+	expect_eq(seen[0].dr6, DR6_FIXED | BS | B0);
+}
+
+RULE(an_instruction_breakpoint_comes_before_the_instructions_fault)
+{
+	extern const uint8_t bp_ud[];
+	set_dr0((word)bp_ud);
+	set_dr7(dr7_bits(0, EXECUTE, 0));
+	FAULTS(DB, 0, asm volatile("bp_ud: ud2"));
+	expect_eq(event.frame.ip, (word)bp_ud);
+}
+
+RULE(a_data_breakpoint_sees_an_access_across_pages)
+{
+	uint8_t *page = page_alloc();
+	page_alloc();
+	set_dr0((word)page + 4096);
+	set_dr7(dr7_bits(0, WRITE, LEN_1));
+	FAULTS(DB, 0, *(volatile uint32_t *)(page + 4094) = 0);
+	FINE(*(volatile uint16_t *)(page + 4094) = 0);
+}
+
+RULE(breakpoints_see_vector_and_stack_accesses)
+{
+	static uint8_t stack[4096] __attribute__((aligned(16)));
+	tss.ist[0] = (word)stack + sizeof stack;	/* the rule's own stack is the data */
+	gate_set(&idt[DB], vector_entry(DB), SEL_K64, SEG_P | GATE_INT, 1);
+	set_cr4(cr4() | CR4_OSFXSR);
+	set_dr0((word)&data.at);
+	set_dr7(dr7_bits(0, WRITE, LEN_8));
+	FAULTS(DB, 0, asm volatile("movups %%xmm0, %0" : "=m"(*(uint8_t (*)[16])&data.before)));
+	set_dr7(dr7_bits(0, ACCESS, LEN_8));
+	FAULTS(DB, 0, asm volatile("movups %0, %%xmm0" :: "m"(*(uint8_t (*)[16])&data.before)));
+	FAULTS(DB, 0, asm volatile("mov %%rsp, %%rbx; lea %0, %%rsp; pop %%rax; mov %%rbx, %%rsp; nop" :: "m"(data.at) : "rax", "rbx"));
+}
+
+RULE(tf_survives_a_fault_in_the_handlers_frame)
+{
+	FAULTS(UD, 0, asm volatile(STEP_ON "ud2" ::: "memory", "cc"));
+	expect_eq(event.frame.flags & FLAG_TF, FLAG_TF);
+}
+
+RULE(a_step_over_cli_and_sti_and_a_branch)
+{
+	extern const uint8_t step_target[];
+	log_begin();
+	asm volatile(STEP_ON "jmp step_target; ud2; step_target: cli; nop\n" STEP_OFF ::: "memory", "cc");
+	expect_eq(seen[0].ip, (word)step_target);
+	expect_eq(seen[1].ip, (word)step_target + 1);
+}
+
+RULE(breakpoints_turned_off_are_off_and_pages_fast_again)
+{
+	set_dr0((word)&data.at);
+	set_dr7(dr7_bits(0, WRITE, LEN_8));
+	FAULTS(DB, 0, data.at = 1);
+	set_dr7(0x400);
+	FINE(data.at = 2);
+	set_dr7(dr7_bits(0, WRITE, LEN_8));	/* and on again, with the page in the TLB */
+	FAULTS(DB, 0, data.at = 3);
+}
+
 /* --- alignment check --- */
 RULE(alignment_check_in_ring_3)
 {

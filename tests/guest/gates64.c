@@ -831,3 +831,121 @@ RULE(lock_on_what_cannot_be_locked_is_ud)
 	FAULTS(UD, 0, asm volatile(".byte 0xf0, 0x01, 0xc0"));		/* LOCK ADD r, r */
 	FAULTS(UD, 0, asm volatile(".byte 0xf0, 0x3b, 0x04, 0x24"));	/* LOCK CMP */
 }
+
+/* --- compatibility mode --- */
+static int run_compatibility(const void *code)
+{
+	return iret_to((word)code, SEL_U32, 2, USER_SP, SEL_UDATA);
+}
+
+RULE(compatibility_mode_has_32_bit_registers_and_addresses)
+{
+	SNIPPET32(compat, "mov %esp, %esi; push $0x12345678; pop %edx; dec %ecx; mov $0xffffffff, %eax; inc %eax; int $0x80");
+	/* 48 is DEC EAX here and REX.W in 64-bit mode. */
+	expect_eq(run_compatibility(compat), USER_EXIT);
+	expect_eq(event.frame.dx, 0x12345678);
+	expect_eq(event.frame.ax, 0);
+	expect_eq(event.frame.cs, SEL_U32);
+}
+
+RULE(compatibility_mode_checks_segment_limits)
+{
+	SNIPPET32(compat_limit, "mov $0x53, %eax; mov %eax, %fs; mov %fs:0xfff, %al; compat_beyond: mov %fs:0x1000, %al; int $0x80");
+	extern const uint8_t compat_beyond[];
+	gdt[SEL_A / 8] = descriptor(0x200000, 0xfff, SEG_P | SEG_DPL(3) | SEG_DATA, SEG_B);
+	expect_eq(run_compatibility(compat_limit), GP);
+	expect_eq(event.frame.ip, (word)compat_beyond);
+}
+
+RULE(compatibility_mode_addresses_wrap_at_4_gib)
+{
+	SNIPPET32(compat_wrap, "mov $0x53, %eax; mov %eax, %fs; mov %fs:0x200100, %eax; int $0x80");
+	*(volatile uint32_t *)0x2000f0 = 0x4711;
+	gdt[SEL_A / 8] = descriptor(0xfffffff0, 0xfffff, SEG_P | SEG_DPL(3) | SEG_DATA, SEG_B | SEG_G);
+	expect_eq(run_compatibility(compat_wrap), USER_EXIT);
+	expect_eq(event.frame.ax, 0x4711);
+}
+
+RULE(compatibility_mode_reaches_64_bit_code_by_a_far_jump_and_back)
+{
+	SNIPPET32(compat_jump, "ljmp $0x33, $compat_64");
+	SNIPPET(compat_64, "push $0x23; push $compat_home; lretq");
+	SNIPPET32(compat_home, "mov %cs, %ebx; int $0x80");
+	expect_eq(run_compatibility(compat_jump), USER_EXIT);
+	expect_eq(event.frame.cs, SEL_U32);
+	expect_eq(event.frame.bx, SEL_U32);
+	SNIPPET(compat_64_done, "movabs $0x123456789abcdef0, %rax; mov %cs, %ebx; int $0x80");
+	SNIPPET32(compat_jump_done, "ljmp $0x33, $compat_64_done");
+	expect_eq(run_compatibility(compat_jump_done), USER_EXIT);
+	expect_eq(event.frame.ax, 0x123456789abcdef0);
+	expect_eq(event.frame.bx, SEL_U64);
+}
+
+RULE(compatibility_mode_goes_through_a_call_gate_into_64_bit_code)
+{
+	SNIPPET32(compat_gate, "lcall $0x53, $0; int $0x80");
+	tss.rsp[0] = other_top;
+	call_gate_set(SEL_A, (word)gate_target, SEL_K64, SEG_P | SEG_DPL(3) | GATE_CALL);
+	expect_eq(run_compatibility(compat_gate), USER_EXIT);
+	expect_eq(event.frame.ax & 0xffff, SEL_K64);
+	word *pushed = (word *)(other_top - 32);
+	expect_eq(pushed[0], (word)compat_gate + 7);
+	expect_eq(pushed[1], SEL_U32);
+	expect_eq(pushed[3], SEL_UDATA);
+}
+
+RULE(compatibility_mode_16_bit)
+{
+	SNIPPET16(compat_16, "mov $0x1234, %ax; push %ax; pop %bx; int $0x80");
+	gdt[SEL_A / 8] = descriptor((uint32_t)(word)compat_16, 0xffff, SEG_P | SEG_DPL(3) | SEG_CODE, 0);
+	expect_eq(iret_to(0, SEL_A | 3, 2, USER_SP, SEL_UDATA), USER_EXIT);
+	expect_eq(event.frame.bx & 0xffff, 0x1234);
+	expect_eq(event.frame.ip, (word)(compat_16_end - compat_16));
+}
+
+RULE(compatibility_mode_has_no_virtual_8086_and_no_task_switch)
+{
+	SNIPPET32(compat_task, "ljmp $0x40, $0");
+	gdt[SEL_TSS / 8] |= (uint64_t)SEG_DPL(3) << 40;
+	expect_eq(run_compatibility(compat_task), GP);
+	expect_eq(event.error, SEL_TSS);
+}
+
+RULE(upper_halves_of_registers_survive_an_interrupt_in_compatibility_mode)
+{
+	SNIPPET32(compat_int, "int $0x60; ljmp $0x33, $compat_int_64");
+	SNIPPET(compat_int_64, "int $0x80");
+	vector_dpl3(V);
+	bool resume(struct frame *f) { return f->vector == V; }
+	event_hook = resume;
+	expect_eq(run_compatibility(compat_int), USER_EXIT);
+	expect_eq(event.frame.cs, SEL_U64);
+}
+
+/* --- far returns --- */
+RULE(far_return_to_outer_level_checks_ss_and_pops_it)
+{
+	FAULTS(USER_EXIT, 0, asm volatile("push %0; push %1; push %2; push %3; lretq" :: "i"(SEL_UDATA), "r"(USER_SP), "i"(SEL_U64), "r"(back)));
+	expect_eq(event.frame.ss, SEL_UDATA);
+	expect_eq(event.frame.sp, USER_SP);
+	FAULTS(GP, SEL_KDATA, asm volatile("push %0; push %1; push %2; push %3; lretq" :: "i"(SEL_KDATA), "r"(USER_SP), "i"(SEL_U64), "r"(back)));
+	FAULTS(GP, 0, asm volatile("push %0; push %1; lretq" :: "i"(0), "r"(back)));
+	FAULTS(GP, SEL_KDATA, asm volatile("push %0; push %1; lretq" :: "i"(SEL_KDATA), "r"(back)));
+	SNIPPET(inward, "push $0x10; push $back; lretq");
+	expect_eq(run_user(inward), GP);	/* RPL 0 below CPL 3 */
+	expect_eq(event.error, SEL_K64);
+}
+
+RULE(nested_faults_of_the_frame_push_leave_the_state)
+{
+	/* INT n with a stack that is not mapped: RIP and RSP are the old ones. */
+	tss.rsp[0] = 0x10000000000;
+	tss.ist[0] = other_top;
+	gate_set(&idt[PF], vector_entry(PF), SEL_K64, SEG_P | GATE_INT, 1);
+	SNIPPET(int_nowhere, "int $0x80");
+	expect_eq(run_user(int_nowhere), PF);
+	expect_eq(event.error, 2);
+	expect_eq(event.frame.ip, (word)int_nowhere);
+	expect_eq(event.frame.sp, (word)user_stack_top - 8);
+	expect_eq(event.frame.cs, SEL_U64);
+}

@@ -640,6 +640,99 @@ RULE(invlpg_anywhere_in_a_large_page_drops_all_of_it)
 	expect_eq(*(volatile uint64_t *)(LINEAR + 0x1000), 2);
 }
 
+RULE(invlpg_anywhere_in_a_1g_page_drops_all_of_it)
+{
+	if (!has(0x80000001, 'd', 26)) {
+		skip("no 1 GiB pages");
+		return;
+	}
+	*(volatile uint64_t *)0x200000 = 1;
+	*map_entry(LINEAR, 3) = 0 | P | W | PS;
+	set_cr3(cr3());
+	volatile uint64_t *at = (volatile uint64_t *)(LINEAR + 0x200000);
+	expect_eq(*at, 1);
+	uint64_t *directory = page_alloc();
+	directory[1] = 0x600000 | P | W | PS;
+	*(volatile uint64_t *)0x600000 = 2;
+	*map_entry(LINEAR, 3) = (uint64_t)directory | P | W;
+	invlpg((void *)(LINEAR + 0x3ff00000));
+	expect_eq(*at, 2);
+}
+
+RULE(invlpg_drops_a_large_page_for_ring_3_too)
+{
+	*(volatile uint8_t *)0x200000 = 0;
+	*map_entry(LINEAR, 2) = 0x200000 | P | W | U | PS;
+	set_cr3(cr3());
+	expect_eq(access(LINEAR, WRITE, true), NONE);
+	*map_entry(LINEAR, 2) = 0x200000 | P | U | PS;
+	invlpg((void *)(LINEAR + 0x100000));
+	expect_eq(access(LINEAR, WRITE, true), PF);
+	expect_eq(access(LINEAR, READ, true), NONE);
+}
+
+RULE(invpcid_0_drops_all_of_a_large_page)
+{
+	if (!(has(1, 'c', 17) && has(7, 'b', 10))) {
+		skip("no PCID");
+		return;
+	}
+	struct { uint64_t id, address; } d = { 5, LINEAR + 0x1ff000 };
+	*(volatile uint64_t *)0x200000 = 1;
+	*(volatile uint64_t *)0x600000 = 2;
+	*map_entry(LINEAR, 2) = 0x200000 | P | W | PS;
+	set_cr4(cr4() | CR4_PCIDE);
+	set_cr3((word)boot_pml4 | 5);
+	expect_eq(*(volatile uint64_t *)LINEAR, 1);
+	set_cr3((word)boot_pml4 | 6);
+	*map_entry(LINEAR, 2) = 0x600000 | P | W | PS;
+	asm volatile("invpcid %0, %1" :: "m"(d), "r"(0ul) : "memory");
+	set_cr3((word)boot_pml4 | 5 | BIT(63));
+	expect_eq(*(volatile uint64_t *)LINEAR, 2);
+	set_cr3((word)boot_pml4);
+}
+
+RULE(a_change_of_nxe_holds_at_once)
+{
+	map(LINEAR, P | W);
+	expect_eq(access(LINEAR, FETCH, false), NONE);
+	*map_entry(LINEAR, 1) |= NX;
+	invlpg((void *)LINEAR);
+	expect_eq(access(LINEAR, FETCH, false), PF);
+	expect_eq(access(LINEAR, READ, false), NONE);
+	wrmsr(EFER, rdmsr(EFER) & ~EFER_NXE);
+	expect_eq(access(LINEAR, READ, false), PF);
+	expect_eq(event.error, E_P | E_RSVD);
+	wrmsr(EFER, rdmsr(EFER) | EFER_NXE);
+	expect_eq(access(LINEAR, READ, false), NONE);
+}
+
+RULE(a_change_of_smap_holds_at_once)
+{
+	if (!has(7, 'b', 20)) {
+		skip("no SMAP");
+		return;
+	}
+	map(LINEAR, P | W | U);
+	expect_eq(access(LINEAR, READ, false), NONE);
+	set_cr4(cr4() | CR4_SMAP);
+	expect_eq(access(LINEAR, READ, false), PF);
+	set_cr4(cr4() & ~CR4_SMAP);
+	expect_eq(access(LINEAR, READ, false), NONE);
+}
+
+RULE(many_pages_in_the_same_sets_are_all_right)
+{
+	/* More pages than any TLB holds, at distances of a power of two. */
+	for (unsigned n = 0; n < 64; n++) {
+		uint64_t page = map(LINEAR + n * 0x400000ul, P | W);
+		*(uint64_t *)(page + 8) = n;
+	}
+	for (unsigned turn = 0; turn < 3; turn++)
+		for (unsigned n = 0; n < 64; n++)
+			expect_eq(*(volatile uint64_t *)(LINEAR + n * 0x400000ul + 8), n);
+}
+
 RULE(invlpg_drops_the_structures_above_too)
 {
 	two(P | W);
