@@ -76,6 +76,7 @@ static int take_config(struct worker *w, struct error *e)
 			processors, memory);
 	*c = (struct vm_config){
 		.memory = (uint64_t)memory,
+		.assigned = (uint64_t)json_integer_value(json_object_get(j, "Assigned")),
 		.processors = (unsigned)processors,
 		.engine = !strcmp(engine, "soft") ? VM_ENGINE_SOFT :
 			!strcmp(engine, "kvm") ? VM_ENGINE_KVM : VM_ENGINE_AUTO,
@@ -131,7 +132,9 @@ static const char *state_name(struct worker *w)
 
 static void do_state(struct worker *w, struct rpc_call *c)
 {
-	rpc_answer(c, json_pack("{s:s,s:s,s:i,s:s,s:f,s:b,s:I,s:s}",
+	struct board_memory m;
+	bool balloon = vm_memory(w->vm, &m);
+	rpc_answer(c, json_pack("{s:s,s:s,s:i,s:s,s:f,s:b,s:I,s:s,s:I,s:I,s:b,s:b,s:b,s:I,s:I}",
 		"Id", text(w->config_json, "Id"),
 		"State", state_name(w),
 		"Pid", (int)getpid(),
@@ -139,7 +142,12 @@ static void do_state(struct worker *w, struct rpc_call *c)
 		"Uptime", (double)vm_uptime(w->vm) / NS_PER_SECOND,
 		"HypervisorRunning", vm_hypervisor_running(w->vm),
 		"Memory", (json_int_t)w->config.memory,
-		"Console", w->console));
+		"Console", w->console,
+		"MemoryAssigned", (json_int_t)m.assigned, "MemoryWanted", (json_int_t)m.wanted,
+		"Balloon", balloon, "BalloonDriven", m.driven,
+		"StatisticsKnown", m.statistics.known,
+		"GuestTotal", (json_int_t)m.statistics.total,
+		"GuestAvailable", (json_int_t)m.statistics.available));
 }
 
 static void do_config(struct worker *w, struct rpc_call *c)
@@ -184,6 +192,25 @@ static void do_resume(struct worker *w, struct rpc_call *c)
 	set_paused(w, c, false);
 }
 
+static void do_set_memory(struct worker *w, struct rpc_call *c)
+{
+	json_int_t bytes = json_integer_value(json_object_get(rpc_params(c), "Bytes"));
+	struct board_memory m;
+	char text[256];
+	if (!vm_memory(w->vm, &m) || !m.driven) {
+		rpc_refuse(c, RPC_INTERNAL_ERROR,
+			   "The guest has no driver for the memory balloon running (virtio_balloon in Linux).");
+	} else if (bytes < (json_int_t)VM_MEMORY_MIN || (uint64_t)bytes > m.size) {
+		snprintf(text, sizeof text,
+			 "It was started with %llu MB, and cannot have more before it is started again.",
+			 (unsigned long long)(m.size / MIB));
+		rpc_refuse(c, RPC_INVALID_PARAMS, text);
+	} else {
+		vm_assign_memory(w->vm, (uint64_t)bytes);
+		rpc_answer(c, json_true());
+	}
+}
+
 static void do_report(struct worker *w, struct rpc_call *c)
 {
 	char *lines = NULL;
@@ -218,6 +245,7 @@ static const struct {
 	{ "Worker.Restart", do_restart },
 	{ "Worker.Pause", do_pause },
 	{ "Worker.Resume", do_resume },
+	{ "Worker.SetMemory", do_set_memory },
 	{ "Worker.Report", do_report },
 	{ "Worker.Watch", do_watch },
 };

@@ -11,7 +11,7 @@
 #include "board/pci.h"
 #include "virtio/virtqueue.h"
 
-enum { VIRTIO_MAX_QUEUES = 4 };
+enum { VIRTIO_MAX_QUEUES = 5 };
 
 struct virtio_device;
 
@@ -23,6 +23,9 @@ struct virtio_ops {
 	unsigned queues;
 	uint16_t queue_size;
 	void (*notified)(struct virtio_device *v, unsigned queue);
+	/* The driver writes to the device-specific configuration; NULL: it cannot. */
+	void (*config_write)(struct virtio_device *v, uint64_t offset, unsigned size,
+			     uint64_t value);
 	/* The device's own state, where it has some; NULL otherwise. */
 	void (*reset)(struct virtio_device *v);
 	void (*save)(const struct virtio_device *v, struct state *s);
@@ -40,12 +43,13 @@ struct virtio_device {
 	const struct virtio_ops *ops;
 	struct memory *memory;
 	uint64_t offered;		/* feature bits */
-	const void *config;		/* device-specific configuration, read-only */
+	const void *config;		/* device-specific configuration */
 	unsigned config_size;
 	unsigned access_capability;	/* of VIRTIO_PCI_CAP_PCI_CFG, in configuration space */
 	bool complained;		/* a broken ring was logged; once is enough */
 
 	uint8_t status, isr;
+	uint8_t config_generation;	/* counts changes of config */
 	uint16_t config_vector, queue_select;
 	uint32_t device_feature_select, driver_feature_select;
 	uint64_t negotiated;		/* what the driver wrote; binding with FEATURES_OK */
@@ -77,6 +81,9 @@ void virtio_push(struct virtio_device *v, unsigned queue, const struct virtq_cha
 		 uint32_t written);
 /* Interrupt the driver if it wants that for what was pushed. */
 void virtio_signal(struct virtio_device *v, unsigned queue);
+/* The device changed its configuration structure: tell the driver, if one
+ * runs. */
+void virtio_config_changed(struct virtio_device *v);
 /* The driver broke the rules: the device stops until it is reset. */
 void virtio_break(struct virtio_device *v, unsigned queue, const struct virtq_fault *why);
 

@@ -33,6 +33,7 @@ enum {
 	ISR_QUEUE = 1,
 	ISR_CONFIG = 2,
 
+	SECTION_VERSION = 2,		/* since 2: the configuration's generation */
 };
 
 #define RING_FEATURES (BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_RING_F_INDIRECT_DESC) | \
@@ -106,6 +107,13 @@ void virtio_signal(struct virtio_device *v, unsigned queue)
 {
 	if (virtqueue_should_interrupt(&v->queue[queue].ring, v->memory))
 		interrupt(v, v->queue[queue].vector, ISR_QUEUE);
+}
+
+void virtio_config_changed(struct virtio_device *v)
+{
+	v->config_generation++;
+	if (v->status & VIRTIO_CONFIG_S_DRIVER_OK)
+		interrupt(v, v->config_vector, ISR_CONFIG);
 }
 
 /* Ends after two rings' worth of buffers even if another processor of the guest
@@ -242,7 +250,7 @@ GET(config_vector_get, v->config_vector)
 SET(config_vector_set, v->config_vector = checked_vector(v, value))
 GET(num_queues_get, v->ops->queues)
 GET(status_get, v->status)
-GET(config_generation_get, 0)	/* the device-specific configuration never changes */
+GET(config_generation_get, v->config_generation)
 GET(queue_select_get, v->queue_select)
 SET(queue_select_set, v->queue_select = (uint16_t)value)
 GET(queue_size_get, q->ring.size)
@@ -360,6 +368,12 @@ static uint64_t config_read(struct virtio_device *v, uint64_t offset, unsigned s
 	return value;
 }
 
+static void config_write(struct virtio_device *v, uint64_t offset, unsigned size, uint64_t value)
+{
+	if (v->ops->config_write && offset + size <= v->config_size)
+		v->ops->config_write(v, offset, size, value);
+}
+
 static void notify_write(struct virtio_device *v, uint64_t offset, unsigned size, uint64_t value)
 {
 	if (!(offset % NOTIFY_MULTIPLIER))
@@ -373,7 +387,7 @@ static const struct region {
 } regions[REGIONS] = {
 	{ VIRTIO_PCI_CAP_COMMON_CFG, common_read, common_write },
 	{ VIRTIO_PCI_CAP_ISR_CFG, isr_read, NULL },
-	{ VIRTIO_PCI_CAP_DEVICE_CFG, config_read, NULL },
+	{ VIRTIO_PCI_CAP_DEVICE_CFG, config_read, config_write },
 	{ VIRTIO_PCI_CAP_NOTIFY_CFG, NULL, notify_write },
 };
 
@@ -530,7 +544,7 @@ void virtio_device_reset(struct device *d)
 void virtio_device_save(const struct device *d, struct state *s)
 {
 	const struct virtio_device *v = container_of(d, const struct virtio_device, pci.device);
-	state_section(s, v->ops->device.name, 1);
+	state_section(s, v->ops->device.name, SECTION_VERSION);
 	state_put_field(s, v->status);
 	state_put_field(s, v->isr);
 	state_put_field(s, v->config_vector);
@@ -542,6 +556,7 @@ void virtio_device_save(const struct device *d, struct state *s)
 		virtqueue_save(&v->queue[i].ring, s);
 		state_put_field(s, v->queue[i].vector);
 	}
+	state_put_field(s, v->config_generation);
 	if (v->ops->save)
 		v->ops->save(v, s);
 }
@@ -551,7 +566,7 @@ int virtio_device_load(struct device *d, struct state *s, struct error *e)
 	struct virtio_device *v = container_of(d, struct virtio_device, pci.device);
 	const char *name = v->ops->device.name;
 	device_reset(v);
-	state_open(s, name);
+	unsigned version = state_open(s, name);
 	state_get_field(s, v->status);
 	state_get_field(s, v->isr);
 	v->config_vector = checked_vector(v, state_get(s, 2));
@@ -570,6 +585,8 @@ int virtio_device_load(struct device *d, struct state *s, struct error *e)
 		virtqueue_load(&v->queue[i].ring, v->memory, s);
 		v->queue[i].vector = checked_vector(v, state_get(s, 2));
 	}
+	if (version >= SECTION_VERSION)
+		state_get_field(s, v->config_generation);
 	if (v->ops->load)
 		v->ops->load(v, s);
 	update_pin(v);

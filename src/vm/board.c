@@ -34,6 +34,7 @@ enum {
 	IRQ_TIMER = 0, IRQ_KEYBOARD = 1, IRQ_COM1 = 4, IRQ_RTC = 8,
 	ISA_IRQS = 16,
 	MAX_DEVICES = 16,
+	BALLOON_SLOT = I440FX_FIRST_FREE_SLOT + 1 + VM_MAX_DISKS,
 	RECEIVE_WAIT_NS = 10 * 1000 * 1000,
 };
 
@@ -61,6 +62,8 @@ struct board {
 	struct i440fx *i440fx;
 	struct fw_cfg *fw_cfg;
 	struct virtio_device *rng;
+	struct virtio_device *balloon;
+	uint64_t assigned;		/* what the guest is to have */
 	struct disk_raw *disk[VM_MAX_DISKS];
 	struct virtio_device *blk[VM_MAX_DISKS];
 	struct device *device[MAX_DEVICES];	/* all of them, for reset */
@@ -150,6 +153,33 @@ void board_power_button(struct board *b)
 	pthread_mutex_unlock(bus_lock(b->bus));
 }
 
+bool board_memory(struct board *b, struct board_memory *m)
+{
+	*m = (struct board_memory){ .size = b->memory->size, .assigned = b->memory->size,
+				    .wanted = b->memory->size };
+	if (!b->balloon)
+		return false;
+	pthread_mutex_lock(bus_lock(b->bus));
+	m->assigned -= virtio_balloon_holds(b->balloon);
+	m->wanted = b->assigned;
+	m->driven = virtio_balloon_driven(b->balloon);
+	m->statistics = virtio_balloon_statistics(b->balloon);
+	virtio_balloon_ask(b->balloon);
+	pthread_mutex_unlock(bus_lock(b->bus));
+	return true;
+}
+
+bool board_assign_memory(struct board *b, uint64_t bytes)
+{
+	if (!b->balloon)
+		return false;
+	pthread_mutex_lock(bus_lock(b->bus));
+	b->assigned = bytes < b->memory->size ? bytes : b->memory->size;
+	virtio_balloon_want(b->balloon, b->memory->size - b->assigned);
+	pthread_mutex_unlock(bus_lock(b->bus));
+	return true;
+}
+
 void board_pause(struct board *b, bool paused)
 {
 	clock_pause(b->clock, paused);
@@ -230,6 +260,13 @@ static bool create_pci(struct board *b, struct error *e)
 	for (unsigned i = 0; i < b->config.disks; i++)
 		if (!create_disk(b, i, e))
 			return false;
+	if (!b->config.assigned)
+		return true;
+	b->balloon = virtio_balloon_create(b->pci, BALLOON_SLOT, b->memory, e);
+	if (!b->balloon)
+		return false;
+	b->assigned = b->config.assigned < b->memory->size ? b->config.assigned : b->memory->size;
+	virtio_balloon_want(b->balloon, b->memory->size - b->assigned);
 	return true;
 }
 
@@ -306,6 +343,8 @@ void board_destroy(struct board *b)
 		if (b->disk[i])
 			disk_raw_close(b->disk[i]);
 	}
+	if (b->balloon)
+		virtio_balloon_destroy(b->balloon);
 	if (b->rng)
 		virtio_device_destroy(b->rng);
 	if (b->i440fx)

@@ -39,6 +39,7 @@ struct vm_config {
 	const char *initrd[VM_MAX_INITRDS];
 	unsigned initrds;
 	const char *append;
+	uint64_t assigned;	/* not 0: there is a balloon, and this much is the guest's at first */
 	struct vm_disk disk[VM_MAX_DISKS];
 	unsigned disks;
 	struct console_config serial;

@@ -2,7 +2,7 @@
 #ifndef NESTOR_VM_VM_H
 #define NESTOR_VM_VM_H
 
-#include "vm/config.h"
+#include "vm/board.h"
 
 struct vm;
 
@@ -38,6 +38,10 @@ bool vm_is_paused(struct vm *vm);
 uint64_t vm_uptime(const struct vm *vm);
 /* Is any processor in VMX operation? */
 bool vm_hypervisor_running(struct vm *vm);
+
+/* The guest's memory; false when this VM has no balloon. */
+bool vm_memory(struct vm *vm, struct board_memory *m);
+bool vm_assign_memory(struct vm *vm, uint64_t bytes);
 
 /* What --report prints. */
 void vm_report(struct vm *vm, FILE *out);
