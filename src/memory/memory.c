@@ -6,20 +6,28 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+/* Around RAM, nothing: an access of ours that misses it must not find other data. */
+#define RAM_GUARD (16 * PAGE_SIZE)
+
 /* Address space for RAM, at a multiple of the host's large pages: KVM uses one
  * only where guest and host addresses agree modulo its size. NULL: none. */
 static uint8_t *ram_map(uint64_t size)
 {
-	const uint64_t large = MEMORY_LARGE_PAGE;
-	uint8_t *p = mmap(NULL, size + large, PROT_READ | PROT_WRITE,
-			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	const uint64_t room = size + MEMORY_LARGE_PAGE + 2 * RAM_GUARD;
+	uint8_t *p = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (p == MAP_FAILED)
 		return NULL;
-	uint64_t before = align_up((uint64_t)p, large) - (uint64_t)p;
-	if (before)
-		munmap(p, before);
-	munmap(p + before + size, large - before);
-	return p + before;
+	uint8_t *ram = p + (align_up((uint64_t)p + RAM_GUARD, MEMORY_LARGE_PAGE) - (uint64_t)p);
+	uint8_t *first = ram - RAM_GUARD, *end = ram + size + RAM_GUARD;
+	if (first != p)
+		munmap(p, (uint64_t)(first - p));
+	if (end != p + room)
+		munmap(end, (uint64_t)(p + room - end));
+	if (mprotect(ram, size, PROT_READ | PROT_WRITE)) {
+		munmap(first, (uint64_t)(end - first));
+		return NULL;
+	}
+	return ram;
 }
 
 struct memory *memory_create(uint64_t size, struct error *e)
@@ -47,7 +55,7 @@ void memory_destroy(struct memory *m)
 {
 	if (!m)
 		return;
-	munmap(m->ram, m->size);
+	munmap(m->ram - RAM_GUARD, m->size + 2 * RAM_GUARD);
 	free(m->version);
 	free(m->code);
 	free(m->tagged);
