@@ -53,6 +53,7 @@ struct syntax_error {
 struct script {
 	char *source;
 	size_t size;
+	char *name;		/* of its file, or NULL */
 	struct node *root;	/* NODE_LIST */
 	void *allocations;
 	struct script *next;

@@ -174,6 +174,13 @@ static int store(struct binding *b, unsigned index, const struct argument *a, js
 		char *s = value_string(a && a->text ? a->text : source);
 		bool range = strstr(why, "is not between") || strstr(why, "is not one of");
 		struct text example = { 0 };
+		if (json_is_null(value)) {
+			free(why);
+			bind_error(b->sh, b->cmdlet, "ParameterArgumentValidationErrorNullNotAllowed", NULL, NULL, NULL,
+				   "Cannot bind argument to parameter '%s' because it is null.", p->name);
+			free(s);
+			return -1;
+		}
 		if (t == BOOLEAN)
 			text_addf(&example, "%s -%s %s", b->cmdlet->name, p->name, b->sh->from_unix ? "true" : "$true");
 		if (range)
@@ -341,6 +348,8 @@ static int positional_parameter(const struct binding *b, const struct argument *
 {
 	const struct parameter *p;
 	unsigned lowest = ~0u;
+	const json_t *one = json_is_array(a->value) ? json_array_get(a->value, 0) : a->value;
+	bool is_object = json_is_object(one) && *value_type(one);
 	for (unsigned i = 0; (p = cmdlet_parameter(b->cmdlet, i)); i++)
 		if (p->position && !b->is_bound[i] && (p->sets & b->sets) && p->position < lowest)
 			lowest = p->position;
@@ -351,8 +360,7 @@ static int positional_parameter(const struct binding *b, const struct argument *
 				if (p->position != position || b->is_bound[i] || !(p->sets & b->sets) ||
 				    in_default != !(pass & 2) || p->mandatory != !(pass & 1))
 					continue;
-				if (pass < 4 ? fits(p, a) && !(takes_object(p) && !json_is_object(a->value)) :
-				    !takes_object(p))
+				if (pass < 4 ? takes_object(p) == is_object && fits(p, a) : !takes_object(p))
 					return (int)i;
 			}
 	}

@@ -385,8 +385,10 @@ static json_t *run_cmdlet(struct shell *sh, const struct cmdlet *c, const struct
 json_t *command_run(struct shell *sh, const struct node *n, json_t *input, bool last)
 {
 	struct arguments a = { 0 };
-	const struct cmdlet *c = find_cmdlet(sh, n->text);
 	json_t *output = NULL;
+	sh->command_start = n->start;
+	sh->command_end = n->end;
+	const struct cmdlet *c = find_cmdlet(sh, n->text);
 	if (c && !evaluate_arguments(sh, n, &a)) {
 		/* vmconnect's first word is the server, and that is this one. */
 		if (!strcasecmp(n->text, "vmconnect") && a.count == 2 && !a.list[0].name &&
@@ -396,6 +398,9 @@ json_t *command_run(struct shell *sh, const struct node *n, json_t *input, bool 
 			json_decref(a.list[0].text);
 			a.list[0] = a.list[--a.count];
 		}
+		/* Commands in the arguments have run meanwhile. */
+		sh->command_start = n->start;
+		sh->command_end = n->end;
 		output = run_cmdlet(sh, c, &a, input, last);
 	}
 	free_arguments(&a);

@@ -100,6 +100,12 @@ static json_t *convert_enum(const struct parameter *p, const json_t *v, char **w
 		free(s);
 		return json_string("Off");
 	}
+	/* -ErrorAction 0 is what many scripts say. */
+	if (!strncmp(p->values, "SilentlyContinue,", 17) && isdigit((unsigned char)*s) && !s[1] &&
+	    list_item(p->values, (unsigned)(*s - '0'), item, sizeof(item))) {
+		free(s);
+		return json_string(item);
+	}
 	for (unsigned i = 0; *s && list_item(p->values, i, item, sizeof(item)); i++) {
 		bool exact = !strcasecmp(item, s);
 		if (!exact && strncasecmp(item, s, strlen(s)))
@@ -170,7 +176,7 @@ static json_t *convert_string(const struct parameter *p, const json_t *v, char *
 		fail(why, "\"%s\" is not a GUID.", s);
 	else if (TYPE_OF(p) == VERSION && !is_version(s))
 		fail(why, "\"%s\" is not a version such as 9.0.", s);
-	else if (p->mandatory && !*s)
+	else if (!*s && (p->mandatory || (p->type & LIST)))
 		fail(why, "The value is empty.");
 	else if (TYPE_OF(p) == VERSION && !strchr(s, '.'))
 		result = json_sprintf("%s.0", s);
@@ -294,7 +300,7 @@ json_t *parameter_convert(const struct parameter *p, const struct argument *a, c
 		}
 		return list;
 	}
-	one = json_is_null(v) && p->mandatory ? fail(why, "The value is null.") : convert_one(p, v, why);
+	one = json_is_null(v) && TYPE_OF(p) != ANY ? fail(why, "The value is null.") : convert_one(p, v, why);
 	if (!one) {
 		json_decref(list);
 		return NULL;

@@ -57,6 +57,32 @@ static void print_category(FILE *out, const json_t *r)
 		command, value_text(r, "exception"));
 }
 
+/* Where in the text, with the line and a mark under what is meant. */
+static char *place_of(const char *text, size_t size, unsigned from, unsigned to, const char *name)
+{
+	unsigned line = 1, begin = 0, start = from < size ? from : (unsigned)size;
+	for (unsigned i = 0; i < start; i++)
+		if (text[i] == '\n') {
+			line++;
+			begin = i + 1;
+		}
+	unsigned end = begin;
+	while (end < size && text[end] != '\n' && text[end] != '\r')
+		end++;
+	char *before = strndup(text + begin, start - begin);
+	unsigned stop = to < end ? to : end;
+	char *marked = strndup(text + start, stop > start ? stop - start : 0);
+	unsigned width = text_columns(marked), column = text_columns(before);
+	struct text place = { 0 };
+	text_addf(&place, "At %s%sline:%u char:%u\n+ %.*s\n+ %*s", name ? name : "", name ? ":" : "", line,
+		  column + 1, (int)(end - begin), text + begin, (int)column, "");
+	for (unsigned i = 0; i < (width ? width : 1); i++)
+		text_add(&place, "~");
+	free(before);
+	free(marked);
+	return text_take(&place);
+}
+
 void shell_report(struct shell *sh, json_t *r)
 {
 	const char *command = value_text(r, "command"), *message = value_text(r, "message");
@@ -80,6 +106,12 @@ void shell_report(struct shell *sh, json_t *r)
 	if (*way_out)
 		fprintf(sh->err, "Try: %s\n", way_out);
 	if (shell_preference_is(sh, "errorview", "NormalView")) {
+		if (sh->running && sh->command_end) {
+			char *place = place_of(sh->running->source, sh->running->size, sh->command_start,
+					       sh->command_end, sh->running->name);
+			fprintf(sh->err, "%s\n", place);
+			free(place);
+		}
 		fputs("    + CategoryInfo          : ", sh->err);
 		print_category(sh->err, r);
 		fprintf(sh->err, "\n    + FullyQualifiedErrorId : %s\n", value_text(r, "id"));
@@ -89,31 +121,12 @@ void shell_report(struct shell *sh, json_t *r)
 void shell_report_syntax(struct shell *sh, const char *text, size_t size, const struct syntax_error *e,
 			 const char *name)
 {
-	unsigned line = 1, begin = 0, start = e->start < size ? e->start : (unsigned)size;
-	for (unsigned i = 0; i < start; i++)
-		if (text[i] == '\n') {
-			line++;
-			begin = i + 1;
-		}
-	unsigned end = begin;
-	while (end < size && text[end] != '\n' && text[end] != '\r')
-		end++;
-	char *before = strndup(text + begin, start - begin);
-	unsigned stop = e->end < end ? e->end : end;
-	char *marked = strndup(text + start, stop > start ? stop - start : 0);
-	unsigned width = text_columns(marked), column = text_columns(before);
-	struct text place = { 0 };
-	text_addf(&place, "%s%sline:%u char:%u\n+ %.*s\n+ %*s", name ? name : "", name ? ":" : "", line, column + 1,
-		  (int)(end - begin), text + begin, (int)column, "");
-	for (unsigned i = 0; i < (width ? width : 1); i++)
-		text_add(&place, "~");
+	char *place = place_of(text, size, e->start, e->end, name);
 	fflush(sh->out);
-	fprintf(sh->err, "At %s\n%s\n", place.data, e->text);
+	fprintf(sh->err, "%s\n%s\n", place, e->text);
 	json_array_insert_new(sh->errors, 0, error_record(&(struct error_parts){ .message = e->text,
 		.category = "ParserError", .id = "ParserError", .exception = "ParentContainsErrorRecordException" }));
-	free(before);
-	free(marked);
-	free(text_take(&place));
+	free(place);
 	sh->succeeded = false;
 	sh->failed = true;
 }

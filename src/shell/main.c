@@ -29,6 +29,49 @@ bool shell_takes(const char *word)
 		cmdlet_find(word);
 }
 
+static void add_utf8(struct text *t, uint32_t c)
+{
+	char s[4];
+	size_t n = 0;
+	if (c < 0x80) {
+		s[n++] = (char)c;
+	} else if (c < 0x800) {
+		s[n++] = (char)(0xc0 | c >> 6);
+	} else {
+		if (c < 0x10000) {
+			s[n++] = (char)(0xe0 | c >> 12);
+		} else {
+			s[n++] = (char)(0xf0 | c >> 18);
+			s[n++] = (char)(0x80 | (c >> 12 & 0x3f));
+		}
+		s[n++] = (char)(0x80 | (c >> 6 & 0x3f));
+	}
+	if (c >= 0x80)
+		s[n++] = (char)(0x80 | (c & 0x3f));
+	text_add_bytes(t, s, n);
+}
+
+/* Windows' editors write UTF-16 with a byte order mark; it becomes UTF-8. */
+static void from_utf16(struct text *t)
+{
+	const uint8_t *s = (const uint8_t *)t->data;
+	struct text plain = { 0 };
+	if (t->size < 2 || s[0] + s[1] != 0xfe + 0xff || (s[0] != 0xff && s[0] != 0xfe))
+		return;
+	bool little = s[0] == 0xff;
+	for (size_t i = 2; i + 1 < t->size; i += 2) {
+		uint32_t c = little ? s[i] | s[i + 1] << 8 : s[i] << 8 | s[i + 1];
+		if (c >= 0xd800 && c < 0xdc00 && i + 3 < t->size) {
+			uint32_t low = little ? s[i + 2] | s[i + 3] << 8 : s[i + 2] << 8 | s[i + 3];
+			c = 0x10000 + ((c - 0xd800) << 10) + ((low - 0xdc00) & 0x3ff);
+			i += 2;
+		}
+		add_utf8(&plain, c);
+	}
+	free(t->data);
+	*t = plain;
+}
+
 static char *read_all(FILE *f, size_t *size)
 {
 	struct text t = { 0 };
@@ -36,6 +79,7 @@ static char *read_all(FILE *f, size_t *size)
 	size_t n;
 	while ((n = fread(buffer, 1, sizeof(buffer), f)) > 0)
 		text_add_bytes(&t, buffer, n);
+	from_utf16(&t);
 	*size = t.size;
 	if (ferror(f)) {
 		free(t.data);

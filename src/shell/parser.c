@@ -497,5 +497,6 @@ void script_free(struct script *s)
 		free(block);
 	}
 	free(s->source);
+	free(s->name);
 	free(s);
 }

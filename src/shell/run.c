@@ -365,6 +365,8 @@ static void run_script(struct shell *sh, const struct script *s)
 	for (const struct node *n = s->root->first; n && !sh->leaving; n = n->next) {
 		if (n->kind != NODE_PIPELINE || n->first->kind == NODE_COMMAND)
 			sh->succeeded = true;
+		sh->command_start = n->start;
+		sh->command_end = n->end;
 		free(sh->command_line);
 		sh->command_line = strndup(s->source + n->start, n->end - n->start);
 		json_t *list = shell_run_statement(sh, n, false);
@@ -387,6 +389,7 @@ int shell_run_text(struct shell *sh, const char *text, size_t size, const char *
 		shell_report_syntax(sh, text, size, &e, name);
 		return 1;
 	}
+	s->name = name ? alloc_string(name) : NULL;
 	s->next = sh->scripts;
 	sh->scripts = s;
 	run_script(sh, s);

@@ -35,6 +35,7 @@ struct shell {
 	int status;
 	struct script *scripts;	/* all that were run: blocks point into them */
 	const struct script *running;
+	unsigned command_start, command_end;	/* of the command that runs, in `running` */
 	char *command_line;	/* the statement that runs, as it was written */
 	const struct node **blocks;
 	const struct script **block_scripts;
