@@ -96,6 +96,43 @@ static void deliver_real(struct cpu *cpu, const struct delivery *d)
 	cpu_mode_changed(cpu);
 }
 
+/* --- virtual-8086 mode with CR4.VME (SDM vol. 3, "Class 3 - Software Interrupt
+ * Handling in Virtual-8086 Mode"). Hypervisors rely on it to run real mode
+ * without "unrestricted guest". --- */
+
+/* Does the redirection bitmap of the TSS send INT n to the 8086 program's own
+ * handler? */
+static bool vme_redirects(struct cpu *cpu, uint8_t vector)
+{
+	enum { TSS_TYPE_32 = 8, TSS_IO_MAP_BASE = 102, REDIRECTION_BYTES = 32 };
+	const struct segment *tr = &cpu->seg[SEG_TR];
+	if (!(cpu->cr4 & CR4_VME))
+		return false;
+	if (!(tr->access_rights & TSS_TYPE_32) || tr->limit < TSS_IO_MAP_BASE + 1)
+		raise_gp(cpu, 0);
+	uint32_t at = (uint32_t)system_read(cpu, tr->base + TSS_IO_MAP_BASE, 2) - REDIRECTION_BYTES + vector / 8;
+	if (at > tr->limit)
+		raise_gp(cpu, 0);
+	return !(system_read(cpu, tr->base + at, 1) >> (vector % 8) & 1);
+}
+
+static void deliver_redirected(struct cpu *cpu, const struct delivery *d)
+{
+	uint64_t sp = cpu->r[RSP], flags = cpu_rflags(cpu), image = flags;
+	bool virtual_if = cpu_iopl(cpu) < 3;
+	uint32_t target = (uint32_t)linear_read(cpu, d->vector * 4u, 4);
+	if (virtual_if)
+		image = (flags & ~FLAG_IF) | FLAG_IOPL | (flags & FLAG_VIF ? FLAG_IF : 0);
+	stack_push_at(cpu, &sp, image & 0xffff, 2);
+	stack_push_at(cpu, &sp, cpu->seg[SEG_CS].selector, 2);
+	stack_push_at(cpu, &sp, return_rip(cpu, d) & 0xffff, 2);
+	stack_set(cpu, sp);
+	cpu_set_rflags(cpu, flags & ~(FLAG_TF | FLAG_RF | (virtual_if ? FLAG_VIF : FLAG_IF)));
+	segment_load_real(cpu, SEG_CS, (uint16_t)(target >> 16));
+	cpu->r[REG_RIP] = target & 0xffff;
+	cpu_mode_changed(cpu);
+}
+
 /* --- protected and long mode --- */
 
 enum { GATE_TASK = 5, GATE_INT16 = 6, GATE_TRAP16 = 7, GATE_INT = 14, GATE_TRAP = 15 };
@@ -329,11 +366,17 @@ void event_deliver(struct cpu *cpu, const struct delivery *event)
 	if (!cpu_protected(cpu))
 		deliver_real(cpu, &d);
 	else {
-		/* INT n in virtual-8086 mode below IOPL 3 (no VME): #GP. */
-		if (cpu_v86(cpu) && d.type == EVENT_TYPE_SOFTWARE && cpu_iopl(cpu) < 3)
-			raise_gp(cpu, 0);
-		struct gate g = gate_read(cpu, &d);
-		if (g.type == GATE_TASK) {
+		bool v86_int = cpu_v86(cpu) && d.type == EVENT_TYPE_SOFTWARE;
+		bool redirected = v86_int && vme_redirects(cpu, d.vector);
+		struct gate g = { 0 };
+		if (!redirected) {
+			if (v86_int && cpu_iopl(cpu) < 3)
+				raise_gp(cpu, 0);
+			g = gate_read(cpu, &d);
+		}
+		if (redirected)
+			deliver_redirected(cpu, &d);
+		else if (g.type == GATE_TASK) {
 			cpu->r[REG_RIP] = return_rip(cpu, &d);
 			task_switch(cpu, g.selector, TASK_SWITCH_GATE, d.has_error, d.error);
 		} else if (cpu_long_mode(cpu))

@@ -502,6 +502,15 @@ static void test_virtual_nmis(void **state)
 	assert_false(machine->cpu->nmi_pending);
 }
 
+/* INTR of the 8259 pair. */
+static void wire_set(bool level)
+{
+	pthread_mutex_t *lock = bus_lock(machine->engine->host.bus);
+	pthread_mutex_lock(lock);
+	soft_engine_ops.extint(machine->engine, level);
+	pthread_mutex_unlock(lock);
+}
+
 static void test_external_interrupt(void **state)
 {
 	for (unsigned acknowledge = 0; acknowledge < 2; acknowledge++) {
@@ -510,11 +519,9 @@ static void test_external_interrupt(void **state)
 		if (acknowledge)
 			EXIT_ON(ACKNOWLEDGE_INTERRUPT);
 		enter();
-		pthread_mutex_t *lock = bus_lock(machine->engine->host.bus);
-		pthread_mutex_lock(lock);
-		soft_engine_ops.extint(machine->engine, true);
-		pthread_mutex_unlock(lock);
+		wire_set(true);
 		machine_step(machine);	/* RFLAGS.IF of the guest is 0 */
+		wire_set(false);
 		assert_int_equal(info(EXIT_REASON), VMX_EXIT_EXTERNAL_INTERRUPT);
 		assert_int_equal(info(EXIT_INTERRUPTION_INFO), acknowledge ?
 				 VMX_INFO_VALID | EVENT_TYPE_EXTERNAL << VMX_INFO_TYPE_SHIFT | 0x30 : 0);
@@ -838,6 +845,51 @@ static void test_tsc(void **state)
 	assert_int_equal(vtx_tsc(machine->cpu, 2000), 2000);
 }
 
+/* --- real mode without "unrestricted guest" --- */
+
+/* INT 15h in virtual-8086 mode with CR4.VME: the redirection bitmap decides
+ * between the 8086 program's own handler and the IDT. */
+static void test_redirected_interrupt(void **state)
+{
+	enum { IO_MAP = 0x88, TSS_LIMIT = 0x2088, VECTOR = 0x15, OFFSET = 0x200, SEGMENT = 0x120 };
+	static const uint8_t int_15[] = { 0xcd, VECTOR };
+	for (unsigned to_idt = 0; to_idt < 2; to_idt++) {
+		const uint16_t io_map = IO_MAP, ivt[2] = { OFFSET, SEGMENT };
+		const uint8_t bitmap = to_idt ? BIT(VECTOR % 8) : 0;
+		machine_prepare(machine, GUEST_V86);
+		set(machine, GUEST_CR4, info(GUEST_CR4) | CR4_VME);
+		set(machine, GUEST_RFLAGS, FLAG_FIXED | FLAG_VM | FLAG_IOPL | FLAG_IF);
+		set(machine, GUEST_TR_LIMIT, TSS_LIMIT);
+		set(machine, GUEST_RSP, 0x100);
+		set(machine, EXCEPTION_BITMAP, UINT32_MAX);
+		memory_write(machine->memory, AT_TSS + 102, &io_map, sizeof io_map);
+		memory_write(machine->memory, AT_TSS + IO_MAP - 32 + VECTOR / 8, &bitmap, 1);
+		memory_write(machine->memory, VECTOR * 4, ivt, sizeof ivt);
+		machine_guest_code(machine, int_15, sizeof int_15);
+		set(machine, GUEST_IDTR_LIMIT, 0);
+		enter();
+		machine_step(machine);
+		if (to_idt) {
+			assert_int_equal(info(EXIT_REASON), VMX_EXIT_EXCEPTION_NMI);
+			assert_int_equal(info(EXIT_INTERRUPTION_INFO) & VMX_INFO_VECTOR, EXC_GP);
+			assert_int_equal(info(EXIT_INTERRUPTION_ERROR), VECTOR << 3 | 2);
+			continue;
+		}
+		assert_true(machine->cpu->nonroot);
+		assert_int_equal(machine->cpu->r[REG_RIP], OFFSET);
+		assert_int_equal(machine->cpu->seg[SEG_CS].selector, SEGMENT);
+		assert_int_equal(machine->cpu->seg[SEG_CS].base, SEGMENT << 4);
+		assert_int_equal(machine->cpu->r[RSP], 0x100 - 6);
+		assert_int_equal(machine->cpu->sysflags & FLAG_IF, 0);
+		assert_int_equal(machine->cpu->sysflags & FLAG_VM, FLAG_VM);
+		uint16_t frame[3];
+		memory_read(machine->memory, AT_GUEST_CODE + 0x100 - 6, frame, sizeof frame);
+		assert_int_equal(frame[0], 2);
+		assert_int_equal(frame[1], AT_GUEST_CODE >> 4);
+		assert_int_equal(frame[2], FLAG_FIXED | FLAG_IOPL | FLAG_IF);
+	}
+}
+
 /* --- APIC --- */
 
 static void test_tpr_shadow(void **state)
@@ -929,6 +981,7 @@ int main(void)
 		cmocka_unit_test(test_io_bitmap),
 		cmocka_unit_test(test_msr_areas),
 		cmocka_unit_test(test_tsc),
+		cmocka_unit_test(test_redirected_interrupt),
 		cmocka_unit_test(test_tpr_shadow),
 		cmocka_unit_test(test_apic_access),
 	};

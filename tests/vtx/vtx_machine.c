@@ -41,6 +41,7 @@ static void tables_build(struct vtx_machine *m)
 		put(m, AT_PD + 8 * n, (uint64_t)n << 21 | PTE_PS | PTE_P | PTE_W | PTE_U);
 		put(m, AT_EPT_PD + 8 * n, (uint64_t)n << 21 | EPT_LEAF | EPT_RIGHTS | MEMORY_TYPE_WB << 3);
 	}
+	put(m, AT_PD_32, PTE_PS | PTE_P | PTE_W | PTE_U);
 	put(m, AT_GDT + SELECTOR_CODE, 0x00af9b000000ffffull);
 	put(m, AT_GDT + SELECTOR_DATA, 0x00cf93000000ffffull);
 	put(m, AT_TSS + 4, AT_STACK);
@@ -178,10 +179,14 @@ static void kind_prepare(struct vtx_machine *m, enum guest_kind kind)
 	segment_set_field(m, SEG_CS, SELECTOR_CODE, AR_CODE_32, UINT32_MAX, 0);
 	if (kind == GUEST_PAE)
 		set(m, GUEST_CR3, AT_PAE_PDPT);
+	else {
+		set(m, GUEST_CR3, AT_PD_32);
+		set(m, GUEST_CR4, field(m, GUEST_CR4) | CR4_PSE);
+	}
 	if (kind == GUEST_V86) {
 		set(m, GUEST_RFLAGS, FLAG_FIXED | FLAG_VM);
 		for (unsigned s = 0; s <= SEG_GS; s++)
-			segment_set_field(m, s, 0x100, AR_V86, UINT16_MAX, 0x1000);
+			segment_set_field(m, s, AT_GUEST_CODE >> 4, AR_V86, UINT16_MAX, AT_GUEST_CODE);
 		set(m, GUEST_RIP, 0);
 	}
 	if (kind == GUEST_REAL) {
