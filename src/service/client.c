@@ -206,7 +206,7 @@ json_t *rpc_request(struct rpc_client *c, const char *method, json_t *params, in
 		/* An error without an id is about a line that could not be read. */
 		json_t *error = json_object_get(message, "error");
 		const char *name = json_string_value(json_object_get(message, "method"));
-		if (error) {
+		if (error && (!its_id || json_is_null(its_id))) {
 			const char *why = json_string_value(json_object_get(error, "message"));
 			error_set(e, STATUS_USAGE, "%s", why ? why : "The request was not understood.");
 			json_decref(message);

@@ -91,6 +91,7 @@ json_t *vm_object(struct service *s, json_t *vm)
 	struct error e;
 	if (m && m->state != MACHINE_STARTING)
 		running = machine_ask(m, "Worker.State", NULL, &e);
+	bool dynamic = running && get_true(memory, "DynamicMemoryEnabled");
 	json_int_t assigned = !running ? 0 : json_object_get(running, "MemoryAssigned") ?
 		get_integer(running, "MemoryAssigned") : get_integer(running, "Memory");
 	json_t *object = json_pack(
@@ -100,8 +101,8 @@ json_t *vm_object(struct service *s, json_t *vm)
 		"Status", m && m->state != MACHINE_STARTING && !running ?
 			"Its worker process does not answer" : "Operating normally",
 		"CPUUsage", m ? (int)m->cpu_usage : 0, "MemoryAssigned", assigned,
-		"MemoryDemand", (json_int_t)get_integer(running, "MemoryDemand"),
-		"MemoryStatus", get_text(running, "MemoryStatus"),
+		"MemoryDemand", (json_int_t)(dynamic ? m->demand : 0),
+		"MemoryStatus", dynamic ? m->memory_status : "",
 		"Uptime", json_real_value(json_object_get(running, "Uptime")),
 		"EndReason", get_text(vm, "EndReason"),
 		"Generation", (int)get_integer(vm, "Generation"), "Version", get_text(vm, "Version"));

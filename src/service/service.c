@@ -11,6 +11,7 @@
 
 #include "base/bits.h"
 #include "base/log.h"
+#include "service/balance.h"
 #include "service/call.h"
 #include "service/client.h"
 #include "service/machine.h"
@@ -149,6 +150,28 @@ static void on_call(void *owner, struct rpc_call *rpc)
 	pthread_attr_destroy(&attr);
 }
 
+/* Dynamic Memory: a thread, since it asks every worker and waits for answers. */
+_Noreturn static void *balance_run(void *arg)
+{
+	static const struct timespec second = { 1, 0 };
+	struct service *s = arg;
+	for (;;) {
+		nanosleep(&second, NULL);
+		service_lock(s);
+		balance_tick(s);
+		service_unlock(s);
+	}
+}
+
+static int start_balance(struct service *s, struct error *e)
+{
+	pthread_t thread;
+	if (pthread_create(&thread, NULL, balance_run, s))
+		return error_set(e, STATUS_FAULT, "The balancer's thread cannot be started.");
+	pthread_detach(thread);
+	return 0;
+}
+
 /* The loop. */
 
 static void go(struct loop *l)
@@ -255,7 +278,7 @@ static int serve(int starter, struct error *e)
 	if (!l->service)
 		return -1;
 	l->server = rpc_listen(&l->uv, paths_socket(), &events, e);
-	if (!l->server)
+	if (!l->server || start_balance(l->service, e))
 		return -1;
 	uv_timer_init(&l->uv, &l->tick);
 	l->tick.data = l;

@@ -4,6 +4,7 @@
 
 #include "base/bits.h"
 #include "engines.h"
+#include "service/balance.h"
 #include "service/disks.h"
 #include "service/machine.h"
 #include "service/network.h"
@@ -14,7 +15,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -22,7 +22,7 @@
 static const char image_kernel[] = "vmlinuz", image_initrd[] = "l1.cpio",
 	image_append[] = "console=ttyS0 nokaslr panic=-1 nestor.run=shell";
 
-enum { LINE_SIZE = 512, OWN_MEMORY = 64 << 20, KIB_SHIFT = 10 };
+enum { LINE_SIZE = 512, OWN_MEMORY = 64 << 20 };
 
 /* The frame around every reason why a VM does not start. */
 static int failed(struct call *c, json_t *vm, const char *kind, const char *detail,
@@ -76,53 +76,37 @@ static int check_engine(struct call *c, json_t *vm, const char *engine)
 			  get_text(vm, "Name")) : NULL);
 }
 
-static int64_t meminfo(const char *key)
-{
-	FILE *file = fopen("/proc/meminfo", "re");
-	char line[128];
-	long long kib = 0;
-	size_t n = strlen(key);
-	while (file && fgets(line, sizeof line, file))
-		if (!strncmp(line, key, n) && line[n] == ':')
-			sscanf(line + n + 1, "%lld", &kib);
-	if (file)
-		fclose(file);
-	return kib << KIB_SHIFT;
-}
-
-static int64_t resident(pid_t pid)
-{
-	char path[64];
-	long long pages = 0, total;
-	snprintf(path, sizeof path, "/proc/%d/statm", (int)pid);
-	FILE *file = fopen(path, "re");
-	if (file) {
-		if (fscanf(file, "%lld %lld", &total, &pages) != 2)
-			pages = 0;
-		fclose(file);
-	}
-	return pages * sysconf(_SC_PAGESIZE);
-}
-
-/* What running VMs were promised and have not touched yet is not available. */
 static int check_memory(struct call *c, json_t *vm)
 {
 	int64_t wanted = get_integer(json_object_get(vm, "Memory"), "Startup") + OWN_MEMORY;
-	int64_t available = meminfo("MemAvailable"), promised = 0;
-	for (struct machine *m = c->service->machines; m; m = m->next) {
-		int64_t left = get_integer(m->config, "Memory") - resident(m->pid);
-		promised += left > 0 ? left : 0;
-	}
-	if (available - promised >= wanted)
+	int64_t available = host_memory_free(c->service);
+	if (available >= wanted)
 		return 0;
 	return failed(c, vm, "OutOfMemory",
 		call_text(c, "Not enough memory in the system to start the virtual machine %s.",
 			  get_text(vm, "Name")),
-		call_text(c, "It needs %lld MB; the host has %lld MB available, of which running virtual machines were promised %lld MB.",
-			  (long long)(wanted / (int64_t)MIB), (long long)(available / (int64_t)MIB),
-			  (long long)(promised / (int64_t)MIB)),
+		call_text(c, "It needs %lld MB; the host has %lld MB left for it.",
+			  (long long)(wanted / (int64_t)MIB),
+			  (long long)(available > 0 ? available / (int64_t)MIB : 0)),
 		call_text(c, "Stop another virtual machine, or give this one less: Set-VMMemory -VMName '%s' -StartupBytes SIZE.",
 			  get_text(vm, "Name")));
+}
+
+/* What the guest sees of RAM. With Dynamic Memory it is what the amount can
+ * grow to, and the balloon takes the rest away as soon as its driver runs: up
+ * to Maximum, but not more than the host has, nor so much that the guest's
+ * tables of its pages fill what it starts with (Linux needs a 64th of it). */
+static int64_t boot_memory(json_t *memory)
+{
+	enum { GROWTH = 8 };
+	int64_t startup = get_integer(memory, "Startup"), most = get_integer(memory, "Maximum");
+	int64_t host = host_memory_total() / (int64_t)(2 * MIB) * (int64_t)(2 * MIB);
+	if (!get_true(memory, "DynamicMemoryEnabled"))
+		return startup;
+	most = most < startup * GROWTH ? most : startup * GROWTH;
+	most = most < host ? most : host;
+	most = most < (int64_t)VM_MEMORY_MAX ? most : (int64_t)VM_MEMORY_MAX;
+	return most > startup ? most : startup;
 }
 
 static int check_file(struct call *c, json_t *vm, const char *what, const char *path)
@@ -232,8 +216,10 @@ int start_vm(struct call *c, json_t *vm)
 			call_text(c, "%s is %s.", name, machine_state_name(state)),
 			state == MACHINE_PAUSED ? call_text(c, "Resume-VM -Name '%s'", name) : NULL);
 	json_t *copy = json_deep_copy(vm), *disks = json_array();
-	json_t *config = json_pack("{s:s,s:s,s:I,s:I,s:b,s:s,s:o}", "Id", id, "Name", name,
-		"Memory", (json_int_t)get_integer(json_object_get(vm, "Memory"), "Startup"),
+	json_t *memory = json_object_get(vm, "Memory");
+	json_t *config = json_pack("{s:s,s:s,s:I,s:I,s:I,s:b,s:s,s:o}", "Id", id, "Name", name,
+		"Memory", (json_int_t)boot_memory(memory),
+		"Assigned", (json_int_t)get_integer(memory, "Startup"),
 		"Processors", (json_int_t)get_integer(processor, "Count"),
 		"ExposeVirtualizationExtensions", get_true(processor, "ExposeVirtualizationExtensions"),
 		"Engine", engine, "Disks", disks);
