@@ -363,6 +363,7 @@ RULE(global_pages_32_bit)
 
 RULE(a_task_switch_loads_cr3)
 {
+	NEEDS_TASKS();
 	static struct tss32 task;
 	SNIPPET(task_cr3, "mov 0x40000000, %eax; mov %eax, task_cr3_saw; iret; task_cr3_saw: .long 0");
 	extern volatile uint32_t task_cr3_saw;

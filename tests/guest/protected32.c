@@ -354,6 +354,7 @@ enum { TSS_AVAILABLE = 9, TSS_BUSY = 11 };
 
 RULE(jmp_to_a_task_and_back)
 {
+	NEEDS_TASKS();
 	SNIPPET(task_jmp, "mov %eax, task_saw; mov %ebx, task_saw + 4; str task_saw + 8; ljmp $0x40, $0; task_saw: .long 0, 0, 0");
 	extern volatile uint32_t task_saw[3];
 	task_set(task_jmp);
@@ -369,6 +370,7 @@ RULE(jmp_to_a_task_and_back)
 
 RULE(call_to_a_task_links_and_iret_returns)
 {
+	NEEDS_TASKS();
 	SNIPPET(task_call, "pushf; popl task_flags; iret; task_flags: .long 0");
 	extern volatile uint32_t task_flags;
 	task_set(task_call);
@@ -385,6 +387,7 @@ RULE(call_to_a_task_links_and_iret_returns)
 
 RULE(task_gate_in_the_idt_brings_the_error_code_on_the_new_stack)
 {
+	NEEDS_TASKS();
 	SNIPPET(task_gp, "popl task_error; iret; task_error: .long 0");
 	extern volatile uint32_t task_error;
 	task_set(task_gp);
@@ -421,6 +424,7 @@ RULE(task_switch_checks)
 
 RULE(task_segments_are_checked_in_the_new_task)
 {
+	NEEDS_TASKS();
 	SNIPPET(task_last, "int $0x80");
 	static const struct { unsigned offset; uint16_t value; int vector; uint32_t error; } bad[] = {
 		{ offsetof(struct tss32, ldt), SEL_KDATA, TS, SEL_KDATA },
@@ -468,6 +472,7 @@ RULE(task_segments_are_checked_in_the_new_task)
 
 RULE(the_trap_bit_of_a_tss_raises_db_in_the_new_task)
 {
+	NEEDS_TASKS();
 	SNIPPET(task_trap, "nop; int $0x80");
 	task_set(task_trap);
 	task.trap = 1;
@@ -479,6 +484,7 @@ RULE(the_trap_bit_of_a_tss_raises_db_in_the_new_task)
 
 RULE(a_16_bit_task)
 {
+	NEEDS_TASKS();
 	static struct __attribute__((packed)) {
 		uint16_t link, sp0, ss0, sp1, ss1, sp2, ss2, ip, flags, ax, cx, dx, bx, sp, bp, si, di, es, cs, ss, ds, ldt;
 	} old;

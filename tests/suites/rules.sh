@@ -53,10 +53,28 @@ all_rules() {
 	done
 }
 
+# The same rules in VMX non-root operation: behind EPT as the guest of a small
+# hypervisor that boots the chapter's file, and in the hypervisor's own memory
+# without EPT, without VPID and without both.
+all_rules_as_guests() {
+	for chapter in $CHAPTERS; do
+		rules "$chapter-as-guest$1" vmm64 --initrd "$GUESTS/$chapter.elf" \
+			--expose-virtualization-extensions --engine-options icount
+	done
+	for chapter in $CHAPTERS; do
+		[ -f "$GUESTS/level2-$chapter.elf" ] || continue
+		for options in "ept=off" "vpid=off" "ept=off vpid=off"; do
+			rules "$chapter-$(echo "$options" | tr ' =' '--')$1" "level2-$chapter" \
+				--expose-virtualization-extensions --engine-options icount --append "$options"
+		done
+	done
+}
+
 nestor=$NESTOR
 all_rules "" --engine-options icount
 all_rules -host-clock
 two_processors ""
+all_rules_as_guests ""
 dies gates64 triple_fault
 dies gates64 fault_in_a_double_fault_is_a_triple_fault
 # Without the extensions the chapters of VT-x find none: each rule is skipped.
@@ -70,4 +88,5 @@ is "VT-x hidden: no rule finds it" \
 ninja -C "$ASAN" src/nestor || exit 1
 nestor=$ASAN/src/nestor
 all_rules -sanitized --engine-options icount
+all_rules_as_guests -sanitized
 two_processors -sanitized

@@ -115,13 +115,14 @@ void guest_exit(uint32_t status)
 static unsigned rule_failures;
 static const struct rule *current;
 static const char *skipped;
+const char *chapter_suffix = "";
 
 /* False: enough said about this rule. */
 static bool rule_failed(void)
 {
 	enum { SAID_MAX = 4 };
 	if (!rule_failures++)
-		print("not ok - %s: %s: ", chapter, current->name);
+		print("not ok - %s%s: %s: ", chapter, chapter_suffix, current->name);
 	else if (rule_failures <= SAID_MAX)
 		print("#        also: ");
 	return rule_failures <= SAID_MAX;
@@ -287,7 +288,12 @@ static void tables_reset(void)
 
 /* --- memory --- */
 enum { ARENA = 8 << 20, ARENA_END = 16 << 20 };
-static uint8_t *arena = (uint8_t *)ARENA;
+static uint8_t *arena = (uint8_t *)ARENA, *arena_start = (uint8_t *)ARENA;
+
+void pages_keep(void)
+{
+	arena_start = arena;
+}
 
 void *page_alloc(void)
 {
@@ -326,7 +332,7 @@ static void machine_reset(void)
 	before_reset = NULL;
 	event_hook = NULL;
 	catching = false;
-	arena = (uint8_t *)ARENA;
+	arena = arena_start;
 	set_dr7(0x400);
 	set_dr6(0xffff0ff0);
 	set_flags(2);
@@ -378,15 +384,24 @@ bool word_in_command_line(const char *wanted)
 	}
 }
 
-/* The first word is the file's name; are there others? */
+/* The first word is the file's name; are there others that name rules? Those
+ * with "=" are options (level2.c). */
 static bool rules_named(void)
 {
 	const char *s = command_line();
 	while (*s && *s != ' ')
 		s++;
-	while (*s == ' ')
-		s++;
-	return *s;
+	while (*s) {
+		bool option = false;
+		while (*s == ' ')
+			s++;
+		const char *begin = s;
+		for (; *s && *s != ' '; s++)
+			option |= *s == '=';
+		if (s != begin && !option)
+			return true;
+	}
+	return false;
 }
 
 void guest_main(void);
@@ -394,6 +409,9 @@ void guest_main(void)
 {
 	static unsigned ran, failed;
 	static const struct rule *volatile rule;
+	machine_reset();
+	if (level_begin)
+		level_begin();
 	bool named = rules_named();
 	/* Legacy interrupts stay away until a rule wants them. */
 	outb(0x21, 0xff);
@@ -415,11 +433,11 @@ void guest_main(void)
 		if (rule_failures)
 			failed++;
 		else if (skipped)
-			print("# skip - %s: %s: %s\n", chapter, rule->name, skipped);
+			print("# skip - %s%s: %s: %s\n", chapter, chapter_suffix, rule->name, skipped);
 		else
-			print("ok - %s: %s\n", chapter, rule->name);
+			print("ok - %s%s: %s\n", chapter, chapter_suffix, rule->name);
 	}
-	print("# %s: %u rules, %u failed\n", chapter, ran, failed);
+	print("# %s%s: %u rules, %u failed\n", chapter, chapter_suffix, ran, failed);
 	if (!ran)
 		guest_exit(EXIT_NO_RULE);
 	guest_exit(failed > EXIT_FAILED_MAX ? EXIT_FAILED_MAX : failed);

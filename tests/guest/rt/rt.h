@@ -21,6 +21,9 @@ struct rule { const char *name; void (*run)(void); word alone; word unused; };
 #define RULE(id) RULE_(id, #id, 0)
 #define RULE_ALONE(id) RULE_(id, #id, 1)
 extern const char chapter[];		/* each guest names itself */
+extern const char *chapter_suffix;
+/* level2.c: from here on as the guest of a hypervisor */
+void level_begin(void) __attribute__((weak));
 extern void (*before_reset)(void);	/* once, before the machine is reset after the rule */
 /* Called before each rule: what the whole chapter needs. */
 void chapter_setup(void);
@@ -147,9 +150,12 @@ void load_idt(unsigned limit);
 
 /* --- memory --- */
 void *page_alloc(void);		/* zeroed; all are free again before the next rule */
+void pages_keep(void);		/* those of now stay for ever */
 void memory_fill(void *at, uint8_t v, size_t n);
 void memory_copy(void *to, const void *from, size_t n);
 bool word_in_command_line(const char *word_);
+/* Under a hypervisor that does no task switches ("tasks=off") */
+#define NEEDS_TASKS() do { if (word_in_command_line("tasks=off")) { skip("no task switches here"); return; } } while (0)
 _Noreturn void guest_exit(uint32_t status);
 #ifdef __x86_64__
 extern uint64_t boot_pml4[512], boot_pdpt[512], boot_pd[2048];

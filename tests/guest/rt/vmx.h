@@ -114,6 +114,10 @@ bool control(unsigned field, uint32_t set, uint32_t clear);
 void vmx_skip(void);
 void vmx_launched(bool launched);	/* what vmx_run uses next */
 
+/* --- a hypervisor in a loop (hypervise.c) --- */
+void vmx_pass_through(void);	/* controls with which nearly nothing exits */
+void vmx_hypervise(void);	/* never returns */
+
 /* --- EPT: the guest-physical addresses are the physical ones, in 2 MiB pages --- */
 enum { EPT_R = 1, EPT_W = 2, EPT_X = 4, EPT_WB = 6 << 3, EPT_LARGE = 1 << 7, EPT_A = 1 << 8, EPT_D = 1 << 9, EPT_RWX = 7 };
 enum { EPTP_WB_4 = 6 | 3 << 3, EPTP_AD = 1 << 6 };
