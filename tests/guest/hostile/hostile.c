@@ -476,7 +476,7 @@ void hostile_main(void)
 {
 	enum { CMDLINE_VALID = 4, CMDLINE = 4 };
 	static const struct chapter *const lists[] = {
-		device_chapters, processor_chapters, code_chapters, vmx_chapters };
+		device_chapters, processor_chapters, code_chapters, vmx_chapters, smp_chapters };
 	const uint32_t *information = (const uint32_t *)(word)boot_information;
 	const char *line = information[0] & CMDLINE_VALID ? (const char *)(word)information[CMDLINE] : "";
 	const char *name = argument(line, "chapter=");

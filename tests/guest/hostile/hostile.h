@@ -18,7 +18,8 @@
 enum { EXIT_DONE = 21, EXIT_NO_CHAPTER = 22, DEBUG_EXIT = 0xf4 };
 
 struct chapter { const char *name; void (*run)(void); };
-extern const struct chapter device_chapters[], processor_chapters[], code_chapters[], vmx_chapters[];
+extern const struct chapter device_chapters[], processor_chapters[], code_chapters[], vmx_chapters[],
+	smp_chapters[];
 
 /* --- random (xorshift64*, by Marsaglia and Vigna) --- */
 uint64_t random_next(void);

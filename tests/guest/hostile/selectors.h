@@ -18,5 +18,8 @@
 #define SEL_GATE 0x80		/* two slots */
 #define SEL_NMI 0x90		/* the 32-bit guest's task for NMIs */
 #define SEL_COUNT 32
+#define LOCAL_APIC_EOI 0xfee000b0
+#define LOCAL_APIC_ID 0xfee00020
+#define AP_STACK_SHIFT 12
 
 #endif

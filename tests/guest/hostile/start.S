@@ -233,6 +233,53 @@ real_back:
 	jmp recovery
 #endif
 
+#ifndef __x86_64__
+/* The second processor's start-up code, copied to 7000h. */
+	.globl ap_blob, ap_blob_end, ap_vector
+	.code16
+ap_blob:
+	cli
+	lgdtl %cs:(ap_gdtr - ap_blob)
+	movl $0x11, %eax		/* ET, PE */
+	movl %eax, %cr0
+	ljmpl $SEL_KCODE, $ap_entry
+ap_gdtr:
+	.word SEL_COUNT * 8 - 1
+	.long core_gdt
+ap_blob_end:
+	.code32
+ap_entry:
+	movl $SEL_KDATA, %eax
+	movl %eax, %ss
+	movl %eax, %ds
+	movl LOCAL_APIC_ID, %esp	/* a stack for each processor */
+	shrl $24 - AP_STACK_SHIFT, %esp
+	addl $ap_stacks, %esp
+	call load_segments
+	lidt ap_idtr
+	movl ap_cr4, %eax
+	movl %eax, %cr4
+	movl core_cr3, %eax
+	movl %eax, %cr3
+	movl $0x80010031, %eax
+	movl %eax, %cr0
+ap_vector:
+	cld
+	movl $0, LOCAL_APIC_EOI
+	movl LOCAL_APIC_ID, %esp
+	shrl $24 - AP_STACK_SHIFT, %esp
+	addl $ap_stacks, %esp
+	push $2				/* the IRET lets the next NMI come */
+	push $SEL_KCODE
+	push $ap_main
+	iret
+	.bss
+	.align 16
+ap_stacks:				/* processor 0 has none of these */
+	.skip 4 << AP_STACK_SHIFT
+	.text
+#endif
+
 	.globl vmx_exit_entry
 vmx_exit_entry:
 	movl $core_stack_top, %esp
