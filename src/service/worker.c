@@ -133,8 +133,8 @@ static const char *state_name(struct worker *w)
 static void do_state(struct worker *w, struct rpc_call *c)
 {
 	struct board_memory m;
-	bool balloon = vm_memory(w->vm, &m);
-	rpc_answer(c, json_pack("{s:s,s:s,s:i,s:s,s:f,s:b,s:I,s:s,s:I,s:I,s:b,s:b,s:b,s:I,s:I}",
+	vm_memory(w->vm, &m);
+	rpc_answer(c, json_pack("{s:s,s:s,s:i,s:s,s:f,s:b,s:I,s:s,s:I,s:I,s:b,s:b,s:I,s:I,s:I,s:f}",
 		"Id", text(w->config_json, "Id"),
 		"State", state_name(w),
 		"Pid", (int)getpid(),
@@ -144,10 +144,12 @@ static void do_state(struct worker *w, struct rpc_call *c)
 		"Memory", (json_int_t)w->config.memory,
 		"Console", w->console,
 		"MemoryAssigned", (json_int_t)m.assigned, "MemoryWanted", (json_int_t)m.wanted,
-		"Balloon", balloon, "BalloonDriven", m.driven,
+		"BalloonDriven", m.driven,
 		"StatisticsKnown", m.statistics.known,
 		"GuestTotal", (json_int_t)m.statistics.total,
-		"GuestAvailable", (json_int_t)m.statistics.available));
+		"GuestAvailable", (json_int_t)m.statistics.available,
+		"GuestDemand", (json_int_t)m.statistics.demand,
+		"StatisticsAge", (double)m.statistics.age / NS_PER_SECOND));
 }
 
 static void do_config(struct worker *w, struct rpc_call *c)
@@ -197,7 +199,8 @@ static void do_set_memory(struct worker *w, struct rpc_call *c)
 	json_int_t bytes = json_integer_value(json_object_get(rpc_params(c), "Bytes"));
 	struct board_memory m;
 	char text[256];
-	if (!vm_memory(w->vm, &m) || !m.driven) {
+	vm_memory(w->vm, &m);
+	if (!m.driven) {
 		rpc_refuse(c, RPC_INTERNAL_ERROR,
 			   "The guest has no driver for the memory balloon running (virtio_balloon in Linux).");
 	} else if (bytes < (json_int_t)VM_MEMORY_MIN || (uint64_t)bytes > m.size) {

@@ -1,228 +1,451 @@
-/* The balloon counts pages by a bitmap, not by what the driver says: a page
- * given twice counts once, one taken back that was never given not at all. */
+/* virtio memory balloon ("Traditional Memory Balloon Device").
+ *
+ * What is in the balloon is counted by a bitmap of RAM's pages and not by what
+ * the driver says: a page given twice counts once, one taken back that was
+ * never given not at all. A page in it has no host memory until the guest
+ * touches it again, which a driver does only after taking it back.
+ *
+ * The host must not fill such pages on its own account, as it does when it
+ * joins small pages to a large one; so large pages (MEMORY_LARGE_PAGE) with a
+ * part in the balloon are kept small. Each of those may cost the host two more
+ * mappings, of which a process has some 65000: hence SMALL_MAX.
+ *
+ * The driver's one statistics buffer comes filled, stays here for PERIOD and
+ * goes back, upon which the driver fills it anew. */
 #include "virtio/virtio_balloon.h"
 
 #include "base/log.h"
 
-#include <errno.h>
 #include <linux/virtio_balloon.h>
 #include <linux/virtio_ids.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 
 enum {
-	CLASS_MEMORY = 0x050000,	/* RAM controller */
-	INFLATE_QUEUE = 0, DEFLATE_QUEUE = 1, STATISTICS_QUEUE = 2, QUEUES = 3,
-	QUEUE_SIZE = 128,
+	CLASS_RAM = 0x050000,
+	INFLATE_QUEUE = 0,
+	DEFLATE_QUEUE = 1,
+	STATISTICS_QUEUE = 2,
+	/* The free page queue, which exists only with VIRTIO_BALLOON_F_FREE_PAGE_HINT;
+	 * drivers that number only the queues they use report on it. */
+	HINT_QUEUE = 3,
+	REPORTING_QUEUE = 4,
+	QUEUES,
+	QUEUE_SIZE = 64,		/* Linux wants 32 for reporting */
+	PFN_SIZE = sizeof(uint32_t),
 	PFNS_AT_ONCE = 256,
-	CHAIN_MAX = 1 << 20,		/* bytes of page numbers in one buffer; Linux has 1 KiB */
-	STATISTICS_AT_ONCE = 32,
-	STATISTIC_SIZE = 10,		/* le16 tag, le64 value */
+	PFNS_MAX = 4096,		/* in one buffer; drivers give 256 or 1024 */
+	STATISTICS_MAX = 32,
+	STATISTIC_SIZE = sizeof(struct virtio_balloon_stat),
+	SMALL_MAX = 16384,
 	WORD_BITS = 64,
 };
 
-struct config {
-	uint32_t wanted_pages;		/* num_pages */
-	uint32_t actual;		/* the driver's own; we count ourselves */
+#define PERIOD NS_PER_SECOND
+
+/* The configuration, without the fields of features that are not offered. */
+struct balloon_config {
+	uint32_t num_pages;		/* what the driver should put in */
+	uint32_t actual;		/* what it says is in */
+};
+
+struct large_page {
+	uint16_t held;			/* pages of it in the balloon */
+	bool small;			/* the host was told to keep it small */
 };
 
 struct balloon {
 	struct virtio_device virtio;
-	struct config config;
-	uint64_t *held;			/* a bit per page of RAM */
+	struct guest_memory guest_memory;
+	struct balloon_config config;
+	struct clock *clock;
+	struct timer timer;		/* give the statistics buffer back */
+	uint64_t *held;			/* a bit per page of RAM: in the balloon */
 	uint64_t held_pages;
-	struct balloon_statistics statistics;
-	bool has_buffer;		/* the driver's statistics buffer is here */
+	struct large_page *large;	/* per large page of RAM */
+	unsigned small_pages;		/* how many are small */
+	bool has_buffer;		/* the statistics buffer is here */
 	struct virtq_chain buffer;
-	bool small_pages;		/* RAM was told not to use huge pages */
+	struct guest_memory_statistics statistics;
+	uint64_t told_at;		/* when they came; VM time */
 };
 
 static struct balloon *balloon_of(const struct virtio_device *v)
 {
-	return (struct balloon *)v;
+	return container_of(v, struct balloon, virtio);
 }
 
-static uint64_t words(const struct memory *m)
+static uint64_t held_words(const struct memory *m)
 {
-	return (m->size / PAGE_SIZE + WORD_BITS - 1) / WORD_BITS;
+	return ((m->size >> PAGE_SHIFT) + WORD_BITS - 1) / WORD_BITS;
 }
 
-/* Else the host would join small pages to huge ones again, the given-back ones
- * among them. */
-static void use_small_pages(struct balloon *b, bool small)
+static uint64_t large_pages(const struct memory *m)
 {
-	if (b->small_pages == small)
+	return (m->size + MEMORY_LARGE_PAGE - 1) / MEMORY_LARGE_PAGE;
+}
+
+/* Guest-physical address of the page of RAM with this number. */
+static uint64_t page_address(const struct memory *m, uint64_t page)
+{
+	uint64_t at = page << PAGE_SHIFT;
+	return at < m->low_size ? at : at - m->low_size + MEMORY_HIGH_BASE;
+}
+
+static void changed(struct balloon *b)
+{
+	if (b->guest_memory.changed)
+		b->guest_memory.changed(b->guest_memory.owner);
+}
+
+/* In and out. */
+
+static void keep_small(struct balloon *b, uint64_t index, bool small)
+{
+	struct large_page *l = &b->large[index];
+	if (l->small == small || (small && b->small_pages == SMALL_MAX))
 		return;
-	b->small_pages = small;
-	madvise(b->virtio.memory->ram, b->virtio.memory->size, small ? MADV_NOHUGEPAGE : MADV_HUGEPAGE);
+	l->small = small;
+	b->small_pages += small ? 1 : -1u;
+	memory_allow_large(b->virtio.memory,
+			   page_address(b->virtio.memory, index * MEMORY_LARGE_PAGE >> PAGE_SHIFT),
+			   !small);
 }
 
-/* Give n pages of RAM from page `first` on back to the host. */
-static void give_back(struct memory *m, uint64_t first, uint64_t n)
+static void hold(struct balloon *b, uint64_t page, bool in)
 {
-	uint8_t *at = m->ram + first * PAGE_SIZE;
-	if (n && madvise(at, n * PAGE_SIZE, MADV_DONTNEED))
-		trace(VIRTIO, "virtio-balloon: madvise: %s", strerror(errno));
-	for (uint64_t i = 0; i < n; i++)
-		memory_wrote(m, at + i * PAGE_SIZE);
-}
-
-/* One page goes in or out; the page's number in RAM, or -1 when nothing changed. */
-static int64_t move_page(struct balloon *b, uint32_t pfn, bool in)
-{
-	int64_t at = memory_offset(b->virtio.memory, (uint64_t)pfn << VIRTIO_BALLOON_PFN_SHIFT);
-	if (at < 0)
-		return -1;
-	uint64_t page = (uint64_t)at / PAGE_SIZE, bit = BIT(page % WORD_BITS);
-	uint64_t *word = &b->held[page / WORD_BITS];
+	uint64_t *word = &b->held[page / WORD_BITS], bit = BIT(page % WORD_BITS);
+	uint64_t index = page / (MEMORY_LARGE_PAGE >> PAGE_SHIFT);
 	if (!(*word & bit) == !in)
-		return -1;
+		return;
 	*word ^= bit;
-	b->held_pages += in ? 1 : (uint64_t)-1;
-	return (int64_t)page;
+	b->held_pages += in ? 1 : -1ull;
+	b->large[index].held += in ? 1 : -1;
+	keep_small(b, index, b->large[index].held);
 }
 
-static bool move_pages(struct virtio_device *v, const struct virtq_chain *c, bool in)
+/* Consecutive pages that go to the host together. */
+struct run {
+	uint64_t first, count;		/* page frame numbers */
+};
+
+static void discard_run(struct balloon *b, struct run *r)
+{
+	memory_discard(b->virtio.memory, r->first << PAGE_SHIFT, r->count << PAGE_SHIFT);
+	r->count = 0;
+}
+
+/* Linux gives its pages one by one, going up or down. */
+static void discard_page(struct balloon *b, struct run *r, uint64_t pfn)
+{
+	if (r->count && pfn == r->first + r->count) {
+		r->count++;
+	} else if (r->count && pfn + 1 == r->first) {
+		r->first--;
+		r->count++;
+	} else {
+		discard_run(b, r);
+		*r = (struct run){ pfn, 1 };
+	}
+}
+
+static bool move_pages(struct virtio_device *v, const struct virtq_chain *c, bool in,
+		       struct virtq_fault *why)
 {
 	struct balloon *b = balloon_of(v);
-	uint8_t pfns[PFNS_AT_ONCE * sizeof(uint32_t)];
-	uint64_t first = 0, run = 0;
-	uint32_t skip = 0, n;
-	if (in)
-		use_small_pages(b, true);
-	while (skip < CHAIN_MAX &&
-	       (n = virtq_copy_out(c, v->memory, skip, pfns, sizeof pfns)) >= sizeof(uint32_t)) {
-		skip += n;
-		for (uint32_t i = 0; i + sizeof(uint32_t) <= n; i += sizeof(uint32_t)) {
-			int64_t page = move_page(b, (uint32_t)load_le(pfns + i, sizeof(uint32_t)), in);
-			if (!in || page < 0)
-				continue;
-			/* Linux gives its pages one by one, up or down. */
-			if (run && (uint64_t)page == first + run) {
-				run++;
-			} else if (run && (uint64_t)page + 1 == first) {
-				first--;
-				run++;
-			} else {
-				give_back(v->memory, first, run);
-				first = (uint64_t)page;
-				run = 1;
+	uint8_t pfns[PFNS_AT_ONCE * PFN_SIZE];
+	struct run run = { 0 };
+	uint32_t n;
+	if (c->out_bytes > PFNS_MAX * PFN_SIZE) {
+		snprintf(why->text, sizeof why->text, "a buffer of %u bytes is longer than %u",
+			 c->out_bytes, (unsigned)(PFNS_MAX * PFN_SIZE));
+		return false;
+	}
+	for (uint32_t skip = 0; skip < c->out_bytes; skip += n) {
+		n = c->out_bytes - skip < sizeof pfns ? c->out_bytes - skip : sizeof pfns;
+		virtq_copy_out(c, v->memory, skip, pfns, n);
+		for (uint32_t i = 0; i + PFN_SIZE <= n; i += PFN_SIZE) {
+			uint64_t pfn = load_le(pfns + i, PFN_SIZE);
+			int64_t at = memory_offset(v->memory, pfn << VIRTIO_BALLOON_PFN_SHIFT);
+			if (at < 0) {
+				discard_run(b, &run);
+				snprintf(why->text, sizeof why->text, "page %#llx is no RAM",
+					 (unsigned long long)pfn);
+				return false;
 			}
+			hold(b, (uint64_t)at >> PAGE_SHIFT, in);
+			if (in)
+				discard_page(b, &run, pfn);
 		}
 	}
-	give_back(v->memory, first, run);
-	if (!b->held_pages)
-		use_small_pages(b, false);
-	trace(VIRTIO, "virtio-balloon: holds %llu pages", (unsigned long long)b->held_pages);
+	discard_run(b, &run);
+	trace(VIRTIO, "virtio-balloon: %llu pages in it", (unsigned long long)b->held_pages);
 	return true;
 }
 
 static bool inflate(struct virtio_device *v, const struct virtq_chain *c, uint32_t *written,
 		    struct virtq_fault *why)
 {
-	*written = 0;
-	return move_pages(v, c, true);
+	return move_pages(v, c, true, why);
 }
 
 static bool deflate(struct virtio_device *v, const struct virtq_chain *c, uint32_t *written,
 		    struct virtq_fault *why)
 {
-	*written = 0;
-	return move_pages(v, c, false);
+	return move_pages(v, c, false, why);
 }
+
+/* Free page reporting: what the in segments name is free, and may go to the
+ * host until the guest uses it, without a word. */
+static bool report(struct virtio_device *v, const struct virtq_chain *c, uint32_t *written,
+		   struct virtq_fault *why)
+{
+	for (unsigned i = c->out_count; i < c->out_count + c->in_count; i++) {
+		uint64_t first = align_up(c->segment[i].address, PAGE_SIZE);
+		uint64_t end = (c->segment[i].address + c->segment[i].length) & ~PAGE_OFFSET_MASK;
+		if (first < end)
+			memory_discard(v->memory, first, end - first);
+	}
+	trace(VIRTIO, "virtio-balloon: %u bytes reported free", c->in_bytes);
+	return true;
+}
+
+/* Statistics. */
 
 static void read_statistics(struct balloon *b)
 {
-	uint8_t bytes[STATISTICS_AT_ONCE * STATISTIC_SIZE];
-	uint32_t n = virtq_copy_out(&b->buffer, b->virtio.memory, 0, bytes, sizeof bytes);
+	struct guest_memory_statistics *s = &b->statistics;
+	uint64_t *const field[] = {
+		[VIRTIO_BALLOON_S_SWAP_IN] = &s->swapped_in,
+		[VIRTIO_BALLOON_S_SWAP_OUT] = &s->swapped_out,
+		[VIRTIO_BALLOON_S_MAJFLT] = &s->major_faults,
+		[VIRTIO_BALLOON_S_MINFLT] = &s->minor_faults,
+		[VIRTIO_BALLOON_S_MEMFREE] = &s->free,
+		[VIRTIO_BALLOON_S_MEMTOT] = &s->total,
+		[VIRTIO_BALLOON_S_AVAIL] = &s->available,
+		[VIRTIO_BALLOON_S_CACHES] = &s->caches,
+	};
+	uint8_t bytes[STATISTICS_MAX * STATISTIC_SIZE];
+	uint32_t n = b->buffer.out_bytes < sizeof bytes ? b->buffer.out_bytes : sizeof bytes;
+	uint64_t size = b->virtio.memory->size, in = b->held_pages << PAGE_SHIFT, told = 0;
+	virtq_copy_out(&b->buffer, b->virtio.memory, 0, bytes, n);
 	for (uint32_t i = 0; i + STATISTIC_SIZE <= n; i += STATISTIC_SIZE) {
-		uint64_t value = load_le(bytes + i + sizeof(uint16_t), sizeof value);
-		switch (load_le(bytes + i, sizeof(uint16_t))) {
-		case VIRTIO_BALLOON_S_MEMTOT:
-			b->statistics.total = value;
-			b->statistics.known = true;
-			break;
-		case VIRTIO_BALLOON_S_MEMFREE:
-			b->statistics.free = value;
-			break;
-		case VIRTIO_BALLOON_S_AVAIL:
-			b->statistics.available = value;
-			break;
+		uint64_t tag = load_le(bytes + i, sizeof(uint16_t));
+		if (tag < ARRAY_SIZE(field)) {
+			*field[tag] = load_le(bytes + i + sizeof(uint16_t), sizeof(uint64_t));
+			told |= BIT(tag);
 		}
+	}
+	if (!(told & BIT(VIRTIO_BALLOON_S_MEMTOT)) ||
+	    !(told & (BIT(VIRTIO_BALLOON_S_AVAIL) | BIT(VIRTIO_BALLOON_S_MEMFREE))))
+		return;
+	if (!(told & BIT(VIRTIO_BALLOON_S_AVAIL)))	/* an old driver */
+		s->available = s->free;
+	/* Linux goes on counting what it may take back when memory runs out. */
+	if (virtio_has(&b->virtio, VIRTIO_BALLOON_F_DEFLATE_ON_OOM))
+		s->total -= in < s->total ? in : s->total;
+	if (s->total > size - in)
+		s->total = size - in;
+	if (s->available > s->total)
+		s->available = s->total;
+	s->demand = size - in - s->available;
+	s->known = true;
+	b->told_at = clock_now(b->clock);
+}
+
+/* A driver has one buffer; whoever gives more gets the older ones back. */
+static void statistics_came(struct balloon *b)
+{
+	struct virtio_device *v = &b->virtio;
+	struct virtq_chain c;
+	for (unsigned left = QUEUE_SIZE; left && virtio_pop(v, STATISTICS_QUEUE, &c); left--) {
+		if (b->has_buffer)
+			virtio_push(v, STATISTICS_QUEUE, &b->buffer, 0);
+		b->buffer = c;
+		b->has_buffer = true;
+		read_statistics(b);
+		timer_set(b->clock, &b->timer, clock_now(b->clock) + PERIOD);
+	}
+	if (virtio_running(v)) {
+		virtqueue_want_notification(&v->queue[STATISTICS_QUEUE].ring, v->memory);
+		virtio_signal(v, STATISTICS_QUEUE);
 	}
 }
 
-/* The driver's one buffer stays here until new numbers are wanted. */
-static void statistics_came(struct balloon *b)
+static void ask_statistics(void *owner)
 {
-	while (!b->has_buffer && virtio_pop(&b->virtio, STATISTICS_QUEUE, &b->buffer)) {
-		b->has_buffer = true;
-		read_statistics(b);
+	struct balloon *b = owner;
+	struct virtio_device *v = &b->virtio;
+	if (!b->has_buffer)
+		return;
+	if (!virtio_running(v)) {
+		timer_set(b->clock, &b->timer, clock_now(b->clock) + PERIOD);
+		return;
 	}
+	b->has_buffer = false;
+	virtio_push(v, STATISTICS_QUEUE, &b->buffer, 0);
+	virtio_signal(v, STATISTICS_QUEUE);
 }
+
+/* The device. */
 
 static void notified(struct virtio_device *v, unsigned queue)
 {
-	if (queue == STATISTICS_QUEUE)
-		statistics_came(balloon_of(v));
-	else
-		virtio_process(v, queue, queue == INFLATE_QUEUE ? inflate : deflate);
+	struct balloon *b = balloon_of(v);
+	switch (queue) {
+	case INFLATE_QUEUE:
+		virtio_process(v, queue, inflate);
+		break;
+	case DEFLATE_QUEUE:
+		virtio_process(v, queue, deflate);
+		break;
+	case STATISTICS_QUEUE:
+		if (virtio_has(v, VIRTIO_BALLOON_F_STATS_VQ)) {
+			statistics_came(b);
+			break;
+		}	/* else this is the number of the next queue */
+		/* fallthrough */
+	default:
+		if (virtio_has(v, VIRTIO_BALLOON_F_REPORTING))
+			virtio_process(v, queue, report);
+	}
+	changed(b);
 }
 
-/* After a reset the guest has all its memory: the balloon is empty. */
+static void config_write(struct virtio_device *v, uint64_t offset, unsigned size, uint64_t value)
+{
+	struct balloon *b = balloon_of(v);
+	if (offset == offsetof(struct balloon_config, actual) && size == sizeof b->config.actual)
+		b->config.actual = (uint32_t)value;
+}
+
+static void empty(struct balloon *b)
+{
+	const struct memory *m = b->virtio.memory;
+	memset(b->held, 0, held_words(m) * sizeof *b->held);
+	b->held_pages = 0;
+	for (uint64_t i = 0; i < large_pages(m); i++) {
+		b->large[i].held = 0;
+		keep_small(b, i, false);
+	}
+}
+
+/* The next driver has all of RAM, and is told the target again. */
 static void reset(struct virtio_device *v)
 {
 	struct balloon *b = balloon_of(v);
-	memset(b->held, 0, words(v->memory) * sizeof *b->held);
-	b->held_pages = 0;
-	b->statistics = (struct balloon_statistics){ 0 };
+	empty(b);
+	b->config.actual = 0;
 	b->has_buffer = false;
-	use_small_pages(b, false);
+	b->statistics = (struct guest_memory_statistics){ 0 };
+	timer_cancel(b->clock, &b->timer);
+	changed(b);
 }
 
 static void save(const struct virtio_device *v, struct state *s)
 {
 	const struct balloon *b = balloon_of(v);
-	state_put_field(s, b->config.wanted_pages);
-	state_put_field(s, b->held_pages);
-	state_put_bytes(s, b->held, words(v->memory) * sizeof *b->held);
+	state_put_field(s, b->config.num_pages);
+	state_put_field(s, b->config.actual);
 	state_put_field(s, b->has_buffer);
 	state_put_field(s, b->buffer.head);
+	for (uint64_t i = 0; i < held_words(v->memory); i++)
+		state_put_field(s, b->held[i]);
+}
+
+/* False: the word names what is no page of RAM. */
+static bool load_word(struct balloon *b, uint64_t index, uint64_t word)
+{
+	const struct memory *m = b->virtio.memory;
+	for (; word; word &= word - 1) {
+		uint64_t page = index * WORD_BITS + (unsigned)__builtin_ctzll(word);
+		if (memory_offset(m, page_address(m, page)) < 0)
+			return false;
+		hold(b, page, true);
+	}
+	return true;
 }
 
 static void load(struct virtio_device *v, struct state *s)
 {
 	struct balloon *b = balloon_of(v);
-	reset(v);
-	state_get_field(s, b->config.wanted_pages);
-	state_get_field(s, b->held_pages);
-	state_get_bytes(s, b->held, words(v->memory) * sizeof *b->held);
-	state_get_field(s, b->has_buffer);
+	state_get_field(s, b->config.num_pages);
+	state_get_field(s, b->config.actual);
+	b->has_buffer = state_get(s, sizeof b->has_buffer);
 	state_get_field(s, b->buffer.head);
-	use_small_pages(b, b->held_pages);
+	empty(b);
+	for (uint64_t i = 0; i < held_words(v->memory); i++)
+		if (!load_word(b, i, state_get(s, sizeof *b->held)))
+			s->failed = true;
+	if (b->config.num_pages > v->memory->size >> PAGE_SHIFT)
+		s->failed = true;
+	if (b->has_buffer && !s->failed)
+		timer_set(b->clock, &b->timer, clock_now(b->clock) + PERIOD);
 }
 
 static const struct virtio_ops balloon_ops = {
 	.device = { "virtio-balloon", virtio_device_reset, virtio_device_save, virtio_device_load },
 	.type = VIRTIO_ID_BALLOON,
-	.class_code = CLASS_MEMORY,
+	.class_code = CLASS_RAM,
 	.queues = QUEUES,
 	.queue_size = QUEUE_SIZE,
 	.notified = notified,
+	.config_write = config_write,
 	.reset = reset,
 	.save = save,
 	.load = load,
 };
 
+/* What the policy sees. */
+
+static void set_target(struct guest_memory *g, uint64_t bytes)
+{
+	struct balloon *b = container_of(g, struct balloon, guest_memory);
+	uint64_t size = b->virtio.memory->size;
+	uint32_t pages = bytes < size ? (uint32_t)((size - bytes) >> PAGE_SHIFT) : 0;
+	if (pages == b->config.num_pages && pages == b->held_pages)
+		return;
+	/* The same target again: a driver that fell short tries once more. */
+	b->config.num_pages = pages;
+	virtio_config_changed(&b->virtio);
+}
+
+static void get_status(const struct guest_memory *g, struct guest_memory_status *s)
+{
+	const struct balloon *b = container_of(g, const struct balloon, guest_memory);
+	uint64_t size = b->virtio.memory->size;
+	*s = (struct guest_memory_status){
+		.size = size,
+		.target = size - ((uint64_t)b->config.num_pages << PAGE_SHIFT),
+		.current = size - (b->held_pages << PAGE_SHIFT),
+		.driver_present = virtio_running(&b->virtio),
+		.statistics = b->statistics,
+	};
+	if (s->statistics.known)
+		s->statistics.age = clock_now(b->clock) - b->told_at;
+}
+
+static const struct guest_memory_ops guest_memory_ops = { set_target, get_status };
+
+struct guest_memory *virtio_balloon_guest_memory(struct virtio_device *v)
+{
+	return &balloon_of(v)->guest_memory;
+}
+
 struct virtio_device *virtio_balloon_create(struct pci_bus *bus, unsigned slot, struct memory *m,
-					    struct error *e)
+					    struct clock *clock, struct error *e)
 {
 	struct balloon *b = alloc_zeroed(1, sizeof *b);
-	uint64_t features = BIT(VIRTIO_BALLOON_F_STATS_VQ) | BIT(VIRTIO_BALLOON_F_DEFLATE_ON_OOM);
-	b->held = alloc_zeroed(words(m), sizeof *b->held);
-	if (virtio_attach(&b->virtio, &balloon_ops, bus, slot, m, features, &b->config,
-			  sizeof b->config, e)) {
+	b->guest_memory.ops = &guest_memory_ops;
+	b->clock = clock;
+	b->timer = (struct timer){ .fire = ask_statistics, .owner = b, .deadline = CLOCK_NEVER };
+	b->held = alloc_zeroed(held_words(m), sizeof *b->held);
+	b->large = alloc_zeroed(large_pages(m), sizeof *b->large);
+	if (virtio_attach(&b->virtio, &balloon_ops, bus, slot, m,
+			  BIT(VIRTIO_BALLOON_F_STATS_VQ) | BIT(VIRTIO_BALLOON_F_DEFLATE_ON_OOM) |
+			  BIT(VIRTIO_BALLOON_F_REPORTING), &b->config, sizeof b->config, e)) {
 		free(b->held);
+		free(b->large);
 		free(b);
 		return NULL;
 	}
@@ -231,41 +454,10 @@ struct virtio_device *virtio_balloon_create(struct pci_bus *bus, unsigned slot, 
 
 void virtio_balloon_destroy(struct virtio_device *v)
 {
-	free(balloon_of(v)->held);
+	struct balloon *b = balloon_of(v);
+	timer_cancel(b->clock, &b->timer);
+	empty(b);
+	free(b->held);
+	free(b->large);
 	virtio_device_destroy(v);
-}
-
-void virtio_balloon_want(struct virtio_device *v, uint64_t bytes)
-{
-	struct balloon *b = balloon_of(v);
-	uint32_t pages = (uint32_t)(bytes >> VIRTIO_BALLOON_PFN_SHIFT);
-	if (b->config.wanted_pages == pages)
-		return;
-	b->config.wanted_pages = pages;
-	virtio_config_changed(v);
-}
-
-uint64_t virtio_balloon_holds(const struct virtio_device *v)
-{
-	return balloon_of(v)->held_pages * PAGE_SIZE;
-}
-
-bool virtio_balloon_driven(const struct virtio_device *v)
-{
-	return virtio_running(v);
-}
-
-void virtio_balloon_ask(struct virtio_device *v)
-{
-	struct balloon *b = balloon_of(v);
-	if (!b->has_buffer || !virtio_running(v))
-		return;
-	b->has_buffer = false;
-	virtio_push(v, STATISTICS_QUEUE, &b->buffer, 0);
-	virtio_signal(v, STATISTICS_QUEUE);
-}
-
-struct balloon_statistics virtio_balloon_statistics(const struct virtio_device *v)
-{
-	return balloon_of(v)->statistics;
 }

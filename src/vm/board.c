@@ -22,6 +22,7 @@
 #include "board/mc146818.h"
 #include "board/ns16550.h"
 #include "disk/raw.h"
+#include "virtio/virtio_balloon.h"
 #include "virtio/virtio_blk.h"
 #include "virtio/virtio_rng.h"
 #include "vm/engine_select.h"
@@ -63,7 +64,7 @@ struct board {
 	struct fw_cfg *fw_cfg;
 	struct virtio_device *rng;
 	struct virtio_device *balloon;
-	uint64_t assigned;		/* what the guest is to have */
+	struct guest_memory *guest_memory;	/* the balloon's, which the policy uses */
 	struct disk_raw *disk[VM_MAX_DISKS];
 	struct virtio_device *blk[VM_MAX_DISKS];
 	struct device *device[MAX_DEVICES];	/* all of them, for reset */
@@ -153,31 +154,20 @@ void board_power_button(struct board *b)
 	pthread_mutex_unlock(bus_lock(b->bus));
 }
 
-bool board_memory(struct board *b, struct board_memory *m)
+void board_memory(struct board *b, struct board_memory *m)
 {
-	*m = (struct board_memory){ .size = b->memory->size, .assigned = b->memory->size,
-				    .wanted = b->memory->size };
-	if (!b->balloon)
-		return false;
+	struct guest_memory_status s;
 	pthread_mutex_lock(bus_lock(b->bus));
-	m->assigned -= virtio_balloon_holds(b->balloon);
-	m->wanted = b->assigned;
-	m->driven = virtio_balloon_driven(b->balloon);
-	m->statistics = virtio_balloon_statistics(b->balloon);
-	virtio_balloon_ask(b->balloon);
+	guest_memory_get_status(b->guest_memory, &s);
 	pthread_mutex_unlock(bus_lock(b->bus));
-	return true;
+	*m = (struct board_memory){ s.size, s.current, s.target, s.driver_present, s.statistics };
 }
 
-bool board_assign_memory(struct board *b, uint64_t bytes)
+void board_assign_memory(struct board *b, uint64_t bytes)
 {
-	if (!b->balloon)
-		return false;
 	pthread_mutex_lock(bus_lock(b->bus));
-	b->assigned = bytes < b->memory->size ? bytes : b->memory->size;
-	virtio_balloon_want(b->balloon, b->memory->size - b->assigned);
+	guest_memory_set_target(b->guest_memory, bytes);
 	pthread_mutex_unlock(bus_lock(b->bus));
-	return true;
 }
 
 void board_pause(struct board *b, bool paused)
@@ -260,13 +250,12 @@ static bool create_pci(struct board *b, struct error *e)
 	for (unsigned i = 0; i < b->config.disks; i++)
 		if (!create_disk(b, i, e))
 			return false;
-	if (!b->config.assigned)
-		return true;
-	b->balloon = virtio_balloon_create(b->pci, BALLOON_SLOT, b->memory, e);
+	b->balloon = virtio_balloon_create(b->pci, BALLOON_SLOT, b->memory, b->clock, e);
 	if (!b->balloon)
 		return false;
-	b->assigned = b->config.assigned < b->memory->size ? b->config.assigned : b->memory->size;
-	virtio_balloon_want(b->balloon, b->memory->size - b->assigned);
+	b->guest_memory = virtio_balloon_guest_memory(b->balloon);
+	if (b->config.assigned)
+		guest_memory_set_target(b->guest_memory, b->config.assigned);
 	return true;
 }
 

@@ -4,7 +4,7 @@
 #define NESTOR_VM_BOARD_H
 
 #include "bus/machine.h"
-#include "virtio/virtio_balloon.h"
+#include "memory/guest_memory.h"
 #include "vm/config.h"
 
 struct board;
@@ -47,12 +47,12 @@ struct board_memory {
 	uint64_t assigned;	/* less what the balloon holds */
 	uint64_t wanted;	/* what it is to be */
 	bool driven;		/* the guest has a driver for the balloon */
-	struct balloon_statistics statistics;
+	struct guest_memory_statistics statistics;
 };
-/* Takes the board lock. False: this VM has no balloon, and assigned is size. */
-bool board_memory(struct board *b, struct board_memory *m);
-/* The guest is to have this much, at most its RAM. False: there is no balloon. */
-bool board_assign_memory(struct board *b, uint64_t bytes);
+/* Takes the board lock. */
+void board_memory(struct board *b, struct board_memory *m);
+/* The guest is to have this much, at most its RAM. Takes the board lock. */
+void board_assign_memory(struct board *b, uint64_t bytes);
 /* The VM's time stands still, or goes on. No processor runs. */
 void board_pause(struct board *b, bool paused);
 

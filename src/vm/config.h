@@ -39,7 +39,7 @@ struct vm_config {
 	const char *initrd[VM_MAX_INITRDS];
 	unsigned initrds;
 	const char *append;
-	uint64_t assigned;	/* not 0: there is a balloon, and this much is the guest's at first */
+	uint64_t assigned;	/* not 0: this much of the memory is the guest's at first, the rest the balloon's */
 	struct vm_disk disk[VM_MAX_DISKS];
 	unsigned disks;
 	struct console_config serial;

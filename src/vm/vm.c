@@ -504,14 +504,14 @@ uint64_t vm_uptime(const struct vm *vm)
 	return vm->began ? host_now() - vm->began : 0;
 }
 
-bool vm_memory(struct vm *vm, struct board_memory *m)
+void vm_memory(struct vm *vm, struct board_memory *m)
 {
-	return board_memory(vm->board, m);
+	board_memory(vm->board, m);
 }
 
-bool vm_assign_memory(struct vm *vm, uint64_t bytes)
+void vm_assign_memory(struct vm *vm, uint64_t bytes)
 {
-	return board_assign_memory(vm->board, bytes);
+	board_assign_memory(vm->board, bytes);
 }
 
 bool vm_hypervisor_running(struct vm *vm)

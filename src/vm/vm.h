@@ -39,9 +39,9 @@ uint64_t vm_uptime(const struct vm *vm);
 /* Is any processor in VMX operation? */
 bool vm_hypervisor_running(struct vm *vm);
 
-/* The guest's memory; false when this VM has no balloon. */
-bool vm_memory(struct vm *vm, struct board_memory *m);
-bool vm_assign_memory(struct vm *vm, uint64_t bytes);
+/* The guest's memory, as board_memory and board_assign_memory. */
+void vm_memory(struct vm *vm, struct board_memory *m);
+void vm_assign_memory(struct vm *vm, uint64_t bytes);
 
 /* What --report prints. */
 void vm_report(struct vm *vm, FILE *out);
