@@ -235,7 +235,7 @@ static void *missing_value(struct binding *b, const struct parameter *p)
 {
 	char type[80];
 	const char *name = parameter_type_name(p, type, sizeof(type));
-	if (b->sh->from_unix && (TYPE_OF(p) == BOOLEAN)) {
+	if (b->sh->from_unix && (TYPE_OF(p) == BOOLEAN || TYPE_OF(p) == SWITCH)) {
 		struct text t = { 0 };
 		char *name_of = NULL;
 		const char *key;
@@ -249,7 +249,7 @@ static void *missing_value(struct binding *b, const struct parameter *p)
 				text_addf(&t, strpbrk(name_of, " '$") ? " -%s '%s'" : " -%s %s", key, name_of);
 			free(name_of);
 		}
-		text_addf(&t, " -%s true", p->name);
+		text_addf(&t, TYPE_OF(p) == SWITCH ? " -%s:false" : " -%s true", p->name);
 		bind_error(b->sh, b->cmdlet, "MissingArgument", NULL, t.data,
 			   alloc_string("A Unix shell replaces an unquoted $true or $false by nothing before Nestor "
 					"sees it. Here true and false do; so does '$true'."),
@@ -307,7 +307,7 @@ static int bind_named(struct binding *b, const struct argument *arguments, unsig
 			value = json_incref(from->value);
 		}
 		bool empty = json_is_string(value) && !json_string_length(value);
-		if (!value || (empty && from->word && TYPE_OF(p) == BOOLEAN)) {
+		if (!value || (empty && from->word && (TYPE_OF(p) == BOOLEAN || TYPE_OF(p) == SWITCH))) {
 			/* Told at the end, when the other parameters are known. */
 			json_decref(value);
 			eaten = a;

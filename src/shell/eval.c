@@ -58,7 +58,7 @@ json_t *shell_member(const json_t *object, const char *name)
 		return json_integer(!json_is_null(object));
 	}
 	if (!strcasecmp(name, "Length") && json_is_string(object))
-		return json_integer(text_columns(json_string_value(object)));
+		return json_integer(text_characters(json_string_value(object)));
 	if (json_is_array(object)) {
 		/* A list's member is the list of its elements' members. */
 		json_t *all = json_array();

@@ -344,10 +344,37 @@ uint32_t utf8_decode(const char *s, size_t n, unsigned *length)
 	return c;
 }
 
+/* Characters that take no column, or two (Unicode's East Asian Width). */
+static const struct {
+	uint32_t first, last;
+	unsigned columns;
+} widths[] = {
+	{ 0x300, 0x36f, 0 }, { 0x200b, 0x200f, 0 }, { 0xfe00, 0xfe0f, 0 },
+	{ 0x1100, 0x115f, 2 }, { 0x2e80, 0x303e, 2 }, { 0x3041, 0xa4cf, 2 }, { 0xac00, 0xd7a3, 2 },
+	{ 0xf900, 0xfaff, 2 }, { 0xfe30, 0xfe6f, 2 }, { 0xff00, 0xff60, 2 }, { 0xffe0, 0xffe6, 2 },
+	{ 0x1f300, 0x1faff, 2 }, { 0x20000, 0x3fffd, 2 },
+};
+
+unsigned character_columns(uint32_t c)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(widths); i++)
+		if (c >= widths[i].first && c <= widths[i].last)
+			return widths[i].columns;
+	return 1;
+}
+
 unsigned text_columns(const char *s)
 {
-	unsigned columns = 0;
-	for (; *s; s++)
-		columns += ((uint8_t)*s & 0xc0) != 0x80;
+	unsigned columns = 0, length;
+	for (size_t left = strlen(s); left; left -= length, s += length)
+		columns += character_columns(utf8_decode(s, left, &length));
 	return columns;
+}
+
+unsigned text_characters(const char *s)
+{
+	unsigned n = 0;
+	for (; *s; s++)
+		n += ((uint8_t)*s & 0xc0) != 0x80;
+	return n;
 }

@@ -57,7 +57,9 @@ unsigned name_distance(const char *a, const char *b);
 /* Unicode: the code point at s (at most n bytes) and its length; a byte that is
  * no UTF-8 is itself. */
 uint32_t utf8_decode(const char *s, size_t n, unsigned *length);
-/* Columns that a string takes on a terminal. */
+unsigned text_characters(const char *s);
+/* Columns that a character or a string takes on a terminal. */
+unsigned character_columns(uint32_t c);
 unsigned text_columns(const char *s);
 
 #endif

@@ -261,6 +261,10 @@ static int fill_cells(struct shell *sh, struct column *c, unsigned n, json_t *ob
 			add_formatted(&t, format, v);
 			json_decref(v);
 			char *s = text_take(&t);
+			/* What a guest or a name says cannot drive the terminal. */
+			for (char *k = s; *k; k++)
+				if ((unsigned char)*k < ' ' && *k != '\n')
+					*k = ' ';
 			c[i].cells[r] = s;
 		}
 	}
@@ -276,12 +280,12 @@ static void add_cut(struct text *t, const char *s, unsigned width, bool right, b
 	unsigned full = text_columns(s);
 	bool cut = full > width;
 	unsigned keep = cut && width > 3 ? width - 3 : width;
-	for (; *s && columns < keep; s += length, columns++) {
-		utf8_decode(s, strlen(s), &length);
-		if ((unsigned char)*s < ' ')
-			text_add(&cell, " ");
-		else
-			text_add_bytes(&cell, s, length);
+	for (; *s; s += length) {
+		unsigned wide = character_columns(utf8_decode(s, strlen(s), &length));
+		if (columns + wide > keep)
+			break;
+		columns += wide;
+		text_add_bytes(&cell, *s == '\n' ? " " : s, length);
 	}
 	if (cut && width > 3) {
 		text_add(&cell, "...");
@@ -378,9 +382,16 @@ static void add_list(struct text *t, struct column *c, unsigned n, size_t rows)
 	text_add(t, "\n");
 	for (size_t r = 0; r < rows; r++) {
 		for (unsigned i = 0; i < n; i++) {
-			text_addf(t, "%s%*s : %s", c[i].header, (int)(width - text_columns(c[i].header)), "",
-				  c[i].cells[r]);
-			trim_line(t);
+			text_addf(t, "%s%*s : ", c[i].header, (int)(width - text_columns(c[i].header)), "");
+			for (const char *s = c[i].cells[r];; s++) {
+				size_t line = strcspn(s, "\n");
+				text_add_bytes(t, s, line);
+				trim_line(t);
+				s += line;
+				if (!*s)
+					break;
+				text_addf(t, "%*s", (int)width + 3, "");
+			}
 		}
 		text_add(t, "\n");
 	}
