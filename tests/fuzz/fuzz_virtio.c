@@ -10,6 +10,7 @@
 #include "unit/virtio_driver.h"
 
 #include "base/log.h"
+#include "virtio/virtio_balloon.h"
 #include "virtio/virtio_blk.h"
 #include "virtio/virtio_console.h"
 #include "virtio/virtio_rng.h"
@@ -58,8 +59,12 @@ static uint64_t value(void)
 	}
 }
 
+enum kind { BLK, CONSOLE, RNG, BALLOON, KINDS };
+
 static struct rig rig;
 static struct disk_raw *disk;
+static struct clock *vm_clock;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static void sink_write(void *owner, const uint8_t *bytes, size_t n)
 {
@@ -69,12 +74,13 @@ static void sink_write(void *owner, const uint8_t *bytes, size_t n)
 	(void)last;
 }
 
-static struct virtio_device *create(unsigned kind, struct error *e)
+static struct virtio_device *create(enum kind kind, struct error *e)
 {
 	static const struct virtio_console_sink sink = { .write = sink_write };
 	switch (kind) {
-	case 0: return virtio_blk_create(rig.pci, RIG_SLOT, rig.memory, disk, e);
-	case 1: return virtio_console_create(rig.pci, RIG_SLOT, rig.memory, &sink, e);
+	case BLK: return virtio_blk_create(rig.pci, RIG_SLOT, rig.memory, disk, e);
+	case CONSOLE: return virtio_console_create(rig.pci, RIG_SLOT, rig.memory, &sink, e);
+	case BALLOON: return virtio_balloon_create(rig.pci, RIG_SLOT, rig.memory, vm_clock, e);
 	default: return virtio_rng_create(rig.pci, RIG_SLOT, rig.memory, e);
 	}
 }
@@ -121,9 +127,16 @@ static void write_bars(void)
 	mmio_read(&rig, rig.bar[bar] + below(0x4000), 1u << below(4));
 }
 
+/* Of the device, and now and then one that it has not. */
+static unsigned random_queue(void)
+{
+	unsigned queues = rig.device->ops->queues;
+	return (unsigned)below(queues < 2 ? 2 : queues);
+}
+
 static void write_ring(void)
 {
-	unsigned queue = (unsigned)below(2);
+	unsigned queue = random_queue();
 	static const uint64_t base[] = { 0, RIG_AVAIL, RIG_USED, RIG_INDIRECT };
 	guest_set(&rig, rig_desc(queue) + base[below(4)] + below(QUEUE_SIZE * 16),
 		  value(), random_size());
@@ -132,7 +145,7 @@ static void write_ring(void)
 /* A buffer that is right but for one thing, or right. */
 static void offer(void)
 {
-	unsigned queue = (unsigned)below(2), count = 1 + (unsigned)below(5);
+	unsigned queue = random_queue(), count = 1 + (unsigned)below(5);
 	struct piece pieces[5];
 	for (unsigned i = 0; i < count; i++)
 		pieces[i] = (struct piece){ RIG_DATA + below(0x10000), (uint32_t)below(2000),
@@ -152,6 +165,39 @@ static void offer(void)
 			 (uint32_t)(below(4) ? 16 * (1 + below(QUEUE_SIZE)) : value()),
 			 VRING_DESC_F_INDIRECT, 0);
 	rig_kick(&rig, queue);
+}
+
+/* Pages for the balloon, nearly all of them RAM, or statistics. */
+static void offer_to_balloon(void)
+{
+	unsigned queue = random_queue();
+	uint32_t length = (uint32_t)below(2000);
+	for (unsigned i = 0; i < length / 4; i++)
+		guest_set(&rig, RIG_DATA + 4 * i, below(2000) ? 0x800 + below(0x800) : value(), 4);
+	if (queue == 2)
+		for (unsigned i = 0; i < length / 10; i++) {
+			guest_set(&rig, RIG_DATA + 10 * i, below(12), 2);
+			guest_set(&rig, RIG_DATA + 10 * i + 2, value(), 8);
+		}
+	if (!rig.queue[queue].size)
+		return;
+	rig_offer(&rig, queue, &(struct piece){ RIG_DATA, length, queue > 2 }, 1);
+	rig_kick(&rig, queue);
+}
+
+/* What comes to a device from elsewhere. */
+static void from_outside(void)
+{
+	static const uint8_t text[32];
+	switch (rig.device->ops->type) {
+	case VIRTIO_ID_CONSOLE:
+		virtio_console_receive(rig.device, text, below(sizeof text));
+		break;
+	case VIRTIO_ID_BALLOON:
+		clock_advance(vm_clock, below(2 * NS_PER_SECOND));
+		clock_run_due(vm_clock);
+		guest_memory_set_target(virtio_balloon_guest_memory(rig.device), value());
+	}
 }
 
 static void restart(void)
@@ -180,7 +226,6 @@ static void save_and_load(void)
 
 static void step(void)
 {
-	uint8_t text[32] = { 0 };
 	if (rig.device->status & VIRTIO_CONFIG_S_NEEDS_RESET && !below(4))
 		restart();
 	switch (below(64)) {
@@ -189,13 +234,16 @@ static void step(void)
 	case 12 ... 19: write_common(); break;
 	case 20 ... 25: write_bars(); break;
 	case 26 ... 37: write_ring(); break;
-	case 38 ... 57: offer(); break;
+	case 38 ... 57:
+		if (rig.device->ops->type == VIRTIO_ID_BALLOON && below(4))
+			offer_to_balloon();
+		else
+			offer();
+		break;
 	case 58 ... 60: restart(); break;
 	case 61: save_and_load(); break;
 	case 62: pci_bus_device(rig.pci)->ops->reset(pci_bus_device(rig.pci)); break;
-	default:
-		if (rig.device->ops->type == VIRTIO_ID_CONSOLE)
-			virtio_console_receive(rig.device, text, below(sizeof text));
+	default: from_outside();
 	}
 }
 
@@ -206,31 +254,41 @@ static int fail(uint64_t seed, const char *what)
 }
 
 /* A driver that behaves: one buffer given and taken back. */
-static bool served(unsigned kind)
+static bool served(enum kind kind)
 {
 	const struct piece blk[] = {
 		{ RIG_DATA, 16, false }, { RIG_DATA + 512, 512, true }, { RIG_DATA + 256, 1, true },
 	};
 	const struct piece in = { RIG_DATA, 64, true }, out = { RIG_DATA, 64, false };
 	uint32_t head, length;
-	unsigned queue = kind == 1;
+	unsigned queue = kind == CONSOLE;
 	pci_bus_device(rig.pci)->ops->reset(pci_bus_device(rig.pci));
 	rig_write(&rig, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
 	rig_start(&rig, rig.device->ops->queues, QUEUE_SIZE, 0);
 	memory_fill(rig.memory, RIG_DATA, 0, 1024);
-	rig_offer(&rig, queue, kind == 0 ? blk : kind == 1 ? &out : &in, kind ? 1 : 3);
+	rig_offer(&rig, queue, kind == BLK ? blk : kind == RNG ? &in : &out, kind == BLK ? 3 : 1);
 	rig_kick(&rig, queue);
 	return rig_take(&rig, queue, &head, &length) && rig_status(&rig) == 0xf;
 }
 
+/* What the host is told of the guest's memory: possible, whatever it says. */
+static bool memory_possible(void)
+{
+	struct guest_memory_status s;
+	guest_memory_get_status(virtio_balloon_guest_memory(rig.device), &s);
+	return s.size == RIG_MEMORY && s.target <= s.size && s.current <= s.size &&
+		s.statistics.demand <= s.size && s.statistics.available <= s.size;
+}
+
 static int round_of(uint64_t seed)
 {
-	unsigned kind = (unsigned)(seed % 3);
+	enum kind kind = seed % KINDS;
 	struct error e;
 	struct stat st;
 	int failures = 0;
 	seed_state = (seed + 1) * 0x9e3779b97f4a7c15ull;
 	rig_create(&rig);
+	vm_clock = clock_create(&lock, true);
 	uint8_t *hole = rig.memory->ram + MEMORY_LEGACY_HOLE;
 	uint64_t hole_size = MEMORY_LEGACY_HOLE_END - MEMORY_LEGACY_HOLE;
 	memset(hole, HOLE_FILL, hole_size);
@@ -248,9 +306,16 @@ static int round_of(uint64_t seed)
 		}
 	if (fstat(disk->fd, &st) || st.st_size != DISK_BYTES)
 		failures += fail(seed, "the disk changed its size");
+	if (kind == BALLOON && !memory_possible())
+		failures += fail(seed, "the guest's memory cannot be what the balloon says");
 	if (!served(kind))
 		failures += fail(seed, "after a reset the driver is not served");
+	if (kind == BALLOON) {
+		virtio_balloon_destroy(rig.device);
+		rig.device = NULL;
+	}
 	rig_destroy(&rig);
+	clock_destroy(vm_clock);
 	return failures;
 }
 
