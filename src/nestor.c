@@ -2,6 +2,7 @@
  * at run.c for one VM, at shell/main.c and service/service.c for the manager. */
 #include "base/bits.h"
 #include "base/error.h"
+#include "net/role.h"
 #include "run.h"
 #include "run_options.h"
 #include "service/roles.h"
@@ -19,7 +20,7 @@ static const struct {
 	{ "run", run_main, "boot one VM in the foreground; `nestor run --help` says how" },
 	{ "service", service_main, "keep virtual machines and run each in a worker" },
 	{ "worker", worker_main, "run one VM for the service" },
-	{ "switch", NULL, "connect virtual machines to a network" },
+	{ "switch", switch_main, "connect virtual machines to a network" },
 };
 
 static void help(FILE *out)

@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "engines.h"
+#include "run_network.h"
 #include "run_options.h"
 #include "vm/console.h"
 #include "vm/engine_select.h"
@@ -80,6 +81,8 @@ int run_main(int argc, char *const argv[])
 	const struct engine_ops *ops = engine_select(&config, engines, engines_count,
 						     line, sizeof line, &e);
 	if (!ops)
+		goto failed;
+	if (run_networks_open(&config, &e))
 		goto failed;
 	catch_crashes();
 	struct vm *vm = vm_create(&config, ops, &e);

@@ -1,6 +1,7 @@
 #include "run_options.h"
 
 #include "base/log.h"
+#include "net/frame.h"
 #include "vm/engine_select.h"
 
 #include <ctype.h>
@@ -168,6 +169,65 @@ static int take_serial(struct vm_config *c, const char *value, struct error *e)
 		value);
 }
 
+/* tcp:HOST:GUEST or udp:HOST:GUEST. */
+static bool is_forward(const char *word, size_t n)
+{
+	char copy[NAME_MAX_LENGTH], protocol[4], end;
+	unsigned host, guest;
+	snprintf(copy, sizeof copy, "%.*s", (int)n, word);
+	return n < sizeof copy && sscanf(copy, "%3[a-z]:%5u:%5u%c", protocol, &host, &guest, &end) == 3 &&
+		(!strcmp(protocol, "tcp") || !strcmp(protocol, "udp")) &&
+		host && host <= UINT16_MAX && guest && guest <= UINT16_MAX;
+}
+
+/* The words after the first: forward= (of nat only) and mac=. */
+static int check_network_words(const char *value, bool nat, struct error *e)
+{
+	static const char forward[] = "forward=", mac[] = "mac=";
+	for (const char *at = strchr(value, ','); at; at = strchr(at + 1, ',')) {
+		const char *word = at + 1;
+		size_t n = strcspn(word, ",");
+		char copy[MAC_TEXT];
+		uint8_t address[MAC_LENGTH];
+		if (nat && !strncmp(word, forward, strlen(forward))) {
+			if (is_forward(word + strlen(forward), n - strlen(forward)))
+				continue;
+			return error_set(e, STATUS_USAGE,
+				"--network %s: \"%.*s\" is no forwarding; write forward=tcp:HOST:GUEST with two port numbers, as forward=tcp:2222:22.",
+				value, (int)n, word);
+		}
+		snprintf(copy, sizeof copy, "%.*s", (int)n - 4, n > 4 ? word + 4 : "");
+		if (!strncmp(word, mac, strlen(mac)) && n - 4 < sizeof copy &&
+		    mac_parse(copy, address) && mac_is_unicast(address))
+			continue;
+		return error_set(e, STATUS_USAGE,
+			"--network %s: \"%.*s\" is not known there; there may be %smac=MAC.", value,
+			(int)n, word, nat ? "forward=tcp:HOST:GUEST and " : "");
+	}
+	return 0;
+}
+
+static int take_network(struct vm_config *c, const char *value, struct error *e)
+{
+	static const char named[] = "switch=";
+	size_t n = strcspn(value, ",");
+	bool nat = n == 3 && !strncmp(value, "nat", n);
+	if (!strcmp(value, "none"))
+		return 0;
+	if (!nat && (strncmp(value, named, strlen(named)) || n == strlen(named)))
+		return error_set(e, STATUS_USAGE,
+			"--network does not know \"%s\"; it knows none, nat and switch=NAME.", value);
+	if (check_network_words(value, nat, e))
+		return -1;
+	if (c->networks == VM_MAX_NETWORKS)
+		return error_set(e, STATUS_USAGE,
+			"--network \"%s\" is one too many; a VM takes at most %d.", value,
+			VM_MAX_NETWORKS);
+	c->network[c->networks++] = (struct vm_network){
+		.kind = nat ? VM_NETWORK_NAT : VM_NETWORK_SWITCH, .value = value, .fd = -1 };
+	return 0;
+}
+
 static int take_engine_options(struct vm_config *c, const char *value, struct error *e)
 {
 	c->engine_options = value;
@@ -208,6 +268,8 @@ static const struct option options[] = {
 	{ "disk", "FILE[,readonly]", true, take_disk, "a raw disk image, as a virtio disk" },
 	{ "serial", "stdio|file:PATH|unix:PATH|none", false, take_serial,
 	  "where the first serial port goes: this terminal (the default; Ctrl-A X leaves, Ctrl-A Ctrl-A sends one Ctrl-A), a file that is emptied first, a socket that waits for connections one at a time, or nowhere" },
+	{ "network", "none|nat[,forward=tcp:HOST:GUEST]|switch=NAME", true, take_network,
+	  "a network adapter: none (the default), one behind a NAT of its own with DHCP and DNS (the host's loopback is 10.0.2.2 there; connections to the host's port HOST go to the guest's GUEST), or one on a switch that runs; add ,mac=MAC to choose its address" },
 	{ "engine-options", "LIST", false, take_engine_options,
 	  "comma-separated words for the engine; icount: time is instructions executed (one processor)" },
 	{ "trace", "LIST", true, take_trace, NULL },

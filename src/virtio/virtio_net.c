@@ -62,10 +62,21 @@ static void wake(struct net *n)
 
 /* Transmit. */
 
+/* Tell the driver whether the cable is plugged in. */
+static void update_link(struct net *n)
+{
+	uint16_t status = n->port ? VIRTIO_NET_S_LINK_UP : 0;
+	if (n->config.status == status)
+		return;
+	n->config.status = status;
+	virtio_config_changed(&n->virtio);
+}
+
 static void unplug(struct net *n)
 {
 	port_destroy(n->port);
 	n->port = NULL;
+	update_link(n);
 }
 
 static void send_frame(struct net *n, const struct virtq_chain *c)
@@ -295,10 +306,10 @@ static const struct virtio_ops net_ops = {
 void virtio_net_connect(struct virtio_device *v, int fd)
 {
 	struct net *n = net_of(v);
-	unplug(n);
+	port_destroy(n->port);
+	n->port = fd >= 0 ? port_create(fd) : NULL;
 	frame_queue_clear(&n->waiting);
-	if (fd >= 0)
-		n->port = port_create(fd);
+	update_link(n);
 	wake(n);
 }
 
@@ -314,10 +325,10 @@ struct virtio_device *virtio_net_create(struct pci_bus *bus, unsigned slot, stru
 	struct net *n = alloc_zeroed(1, sizeof *n);
 	n->lock = board_lock;
 	memcpy(n->config.mac, mac, MAC_LENGTH);
-	n->config.status = VIRTIO_NET_S_LINK_UP;
 	n->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (fd >= 0)
 		n->port = port_create(fd);
+	n->config.status = n->port ? VIRTIO_NET_S_LINK_UP : 0;
 	if (n->wake < 0) {
 		error_set(e, STATUS_FAULT, "There is no eventfd for a network adapter (%s).",
 			  strerror(errno));
@@ -334,7 +345,7 @@ struct virtio_device *virtio_net_create(struct pci_bus *bus, unsigned slot, stru
 	}
 	if (n->wake >= 0)
 		close(n->wake);
-	unplug(n);
+	port_destroy(n->port);
 	free(n);
 	return NULL;
 }
@@ -352,7 +363,7 @@ void virtio_net_stop(struct virtio_device *v)
 void virtio_net_destroy(struct virtio_device *v)
 {
 	struct net *n = net_of(v);
-	unplug(n);
+	port_destroy(n->port);
 	frame_queue_clear(&n->waiting);
 	close(n->wake);
 	virtio_device_destroy(v);

@@ -24,6 +24,7 @@
 #include "disk/raw.h"
 #include "virtio/virtio_balloon.h"
 #include "virtio/virtio_blk.h"
+#include "virtio/virtio_net.h"
 #include "virtio/virtio_rng.h"
 #include "vm/engine_select.h"
 
@@ -67,6 +68,7 @@ struct board {
 	struct guest_memory *guest_memory;	/* the balloon's, which the policy uses */
 	struct disk_raw *disk[VM_MAX_DISKS];
 	struct virtio_device *blk[VM_MAX_DISKS];
+	struct virtio_device *net[VM_MAX_NETWORKS];
 	struct device *device[MAX_DEVICES];	/* all of them, for reset */
 	unsigned devices;
 };
@@ -229,7 +231,17 @@ static bool create_disk(struct board *b, unsigned i, struct error *e)
 	return b->blk[i];
 }
 
-/* The bus, with the host bridge, then the entropy device, then the disks. */
+/* After the slots that others may have, so that none moves another. */
+static bool create_network(struct board *b, unsigned i, struct error *e)
+{
+	const struct vm_network *n = &b->config.network[i];
+	b->net[i] = virtio_net_create(b->pci, BALLOON_SLOT + 1 + i, b->memory,
+				      bus_lock(b->bus), n->fd, n->mac, e);
+	return b->net[i];
+}
+
+/* The bus, with the host bridge, then the entropy device, the disks and the
+ * network adapters. */
 static bool create_pci(struct board *b, struct error *e)
 {
 	struct irq_line intx[PCI_INTX_LINES];
@@ -250,7 +262,16 @@ static bool create_pci(struct board *b, struct error *e)
 	for (unsigned i = 0; i < b->config.disks; i++)
 		if (!create_disk(b, i, e))
 			return false;
+<<<<<<< HEAD
+	for (unsigned i = 0; i < b->config.networks; i++)
+		if (!create_network(b, i, e))
+			return false;
+	if (!b->config.assigned)
+		return true;
+	b->balloon = virtio_balloon_create(b->pci, BALLOON_SLOT, b->memory, e);
+=======
 	b->balloon = virtio_balloon_create(b->pci, BALLOON_SLOT, b->memory, b->clock, e);
+>>>>>>> 8a1b6c4e663139f8ee62a4ab1f8b4790d6cec358
 	if (!b->balloon)
 		return false;
 	b->guest_memory = virtio_balloon_guest_memory(b->balloon);
@@ -323,9 +344,16 @@ int board_load(struct board *b, struct processor_state *bsp, struct error *e)
 
 void board_destroy(struct board *b)
 {
+	/* Their threads take the board lock. */
+	for (unsigned i = 0; i < VM_MAX_NETWORKS; i++)
+		if (b->net[i])
+			virtio_net_stop(b->net[i]);
 	/* Against the order of creation; the clock last but one, since chips
 	 * take their timers back. */
 	pthread_mutex_lock(bus_lock(b->bus));
+	for (unsigned i = 0; i < VM_MAX_NETWORKS; i++)
+		if (b->net[i])
+			virtio_net_destroy(b->net[i]);
 	for (unsigned i = 0; i < VM_MAX_DISKS; i++) {
 		if (b->blk[i])
 			virtio_device_destroy(b->blk[i]);

@@ -9,6 +9,7 @@
 enum {
 	VM_MAX_INITRDS = 32,
 	VM_MAX_DISKS = 16,
+	VM_MAX_NETWORKS = 8,
 };
 
 #define VM_MEMORY_MIN (2 * MIB)
@@ -30,6 +31,17 @@ struct vm_disk {
 	bool readonly;
 };
 
+enum vm_network_kind { VM_NETWORK_NAT, VM_NETWORK_SWITCH };
+
+/* A network adapter. The role opens its port (run_network.c, the worker); the
+ * board takes the descriptor over. */
+struct vm_network {
+	enum vm_network_kind kind;	/* of the command line, with the value */
+	const char *value;
+	int fd;				/* a port's socket; -1: not plugged in */
+	uint8_t mac[6];
+};
+
 struct vm_config {
 	uint64_t memory;
 	unsigned processors;
@@ -42,6 +54,8 @@ struct vm_config {
 	uint64_t assigned;	/* not 0: this much of the memory is the guest's at first, the rest the balloon's */
 	struct vm_disk disk[VM_MAX_DISKS];
 	unsigned disks;
+	struct vm_network network[VM_MAX_NETWORKS];
+	unsigned networks;
 	struct console_config serial;
 	const char *engine_options;
 	const char *trace;

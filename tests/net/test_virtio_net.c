@@ -311,11 +311,13 @@ static void test_unplugged(void **state)
 		assert_true(rig_take(r, TRANSMIT, &head, &length));
 	}
 	assert_true(COUNTED(f, lost, 1) >= 1);
+	assert_int_equal(mmio_read(r, r->config + 6, 2), 0);	/* link down */
 	/* And into another switch. */
 	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, fd), 0);
 	pthread_mutex_lock(bus_lock(r->bus));
 	virtio_net_connect(r->device, fd[0]);
 	pthread_mutex_unlock(bus_lock(r->bus));
+	assert_int_equal(mmio_read(r, r->config + 6, 2), VIRTIO_NET_S_LINK_UP);
 	close(f->cable);
 	f->cable = fd[1];
 	offer_frame(r, HEADER + 60);

@@ -57,6 +57,35 @@ static void memory_sizes(void **state)
 	}
 }
 
+static void networks(void **state)
+{
+	struct vm_config c;
+	struct error e;
+	assert_int_equal(parse("--network none --kernel k", &c, &e), 0);
+	assert_int_equal(c.networks, 0);
+	assert_int_equal(parse("--network nat,forward=tcp:2222:22,forward=udp:53:53 "
+		"--network switch=lan,mac=02-15-5D-01-02-03 --kernel k", &c, &e), 0);
+	assert_int_equal(c.networks, 2);
+	assert_int_equal(c.network[0].kind, VM_NETWORK_NAT);
+	assert_int_equal(c.network[0].fd, -1);
+	assert_int_equal(c.network[1].kind, VM_NETWORK_SWITCH);
+	static const struct { const char *value, *says; } bad[] = {
+		{ "bridge", "--network does not know \"bridge\"; it knows none, nat and switch=NAME." },
+		{ "switch=", "--network does not know \"switch=\"; it knows none, nat and switch=NAME." },
+		{ "natural", "--network does not know \"natural\"; it knows none, nat and switch=NAME." },
+		{ "nat,forward=tcp:22", "--network nat,forward=tcp:22: \"forward=tcp:22\" is no forwarding; write forward=tcp:HOST:GUEST with two port numbers, as forward=tcp:2222:22." },
+		{ "nat,forward=tcp:70000:1", "--network nat,forward=tcp:70000:1: \"forward=tcp:70000:1\" is no forwarding; write forward=tcp:HOST:GUEST with two port numbers, as forward=tcp:2222:22." },
+		{ "nat,", "--network nat,: \"\" is not known there; there may be forward=tcp:HOST:GUEST and mac=MAC." },
+		{ "switch=a,mac=01-00-00-00-00-00", "--network switch=a,mac=01-00-00-00-00-00: \"mac=01-00-00-00-00-00\" is not known there; there may be mac=MAC." },
+	};
+	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
+		char line[128];
+		snprintf(line, sizeof line, "--network %s --kernel k", bad[i].value);
+		assert_int_equal(parse(line, &c, &e), -1);
+		assert_string_equal(e.text, bad[i].says);
+	}
+}
+
 static void everything_at_once(void **state)
 {
 	struct vm_config c;
@@ -215,7 +244,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(defaults),
 		cmocka_unit_test(memory_sizes),
-		cmocka_unit_test(everything_at_once),
+		cmocka_unit_test(networks), cmocka_unit_test(everything_at_once),
 		cmocka_unit_test(bad_forms),
 		cmocka_unit_test(limits_of_repetition),
 		cmocka_unit_test(socket_path_length),
