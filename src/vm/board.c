@@ -262,16 +262,10 @@ static bool create_pci(struct board *b, struct error *e)
 	for (unsigned i = 0; i < b->config.disks; i++)
 		if (!create_disk(b, i, e))
 			return false;
-<<<<<<< HEAD
 	for (unsigned i = 0; i < b->config.networks; i++)
 		if (!create_network(b, i, e))
 			return false;
-	if (!b->config.assigned)
-		return true;
-	b->balloon = virtio_balloon_create(b->pci, BALLOON_SLOT, b->memory, e);
-=======
 	b->balloon = virtio_balloon_create(b->pci, BALLOON_SLOT, b->memory, b->clock, e);
->>>>>>> 8a1b6c4e663139f8ee62a4ab1f8b4790d6cec358
 	if (!b->balloon)
 		return false;
 	b->guest_memory = virtio_balloon_guest_memory(b->balloon);
