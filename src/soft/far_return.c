@@ -82,12 +82,14 @@ static void data_segments_drop(struct cpu *cpu)
 	}
 }
 
-/* Load SS:RSP and CS:RIP of another stack (an outer level's, or any in IRETQ). */
-static void stack_and_code_enter(struct cpu *cpu, const struct frame *f, const struct code_target *t,
+/* Load SS:RSP and CS:RIP of another stack (an outer level's, or any in IRETQ).
+ * The accessed flags first: to set them may fault. */
+static void stack_and_code_enter(struct cpu *cpu, const struct frame *f, struct code_target *t,
 				 struct descriptor *ss, bool ss_present, uint64_t drop)
 {
 	bool outer = (t->selector & SELECTOR_RPL) > cpu->cpl;
 
+	descriptor_set_accessed(cpu, t->selector, &t->descriptor);
 	if (ss_present) {
 		descriptor_set_accessed(cpu, f->ss, ss);
 		segment_set(cpu, SEG_SS, f->ss, ss);
@@ -126,6 +128,7 @@ FN(ret_far)
 	t = return_code(cpu, f.cs);
 	code_offset_check(cpu, &t.descriptor, f.rip);
 	if ((f.cs & SELECTOR_RPL) == cpu->cpl) {
+		descriptor_set_accessed(cpu, t.selector, &t.descriptor);
 		stack_set(cpu, sp + i->imm);
 		code_enter(cpu, &t, f.rip);
 		return;
@@ -246,6 +249,7 @@ static void iret_protected(struct cpu *cpu, unsigned size)
 	if (new_stack) {
 		stack_and_code_enter(cpu, &f, &t, &ss, ss_present, 0);
 	} else {
+		descriptor_set_accessed(cpu, t.selector, &t.descriptor);
 		stack_set(cpu, sp);
 		code_enter(cpu, &t, f.rip);
 	}

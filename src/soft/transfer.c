@@ -250,7 +250,7 @@ static void inner_push(struct cpu *cpu, struct inner_stack *s, uint64_t value, u
 }
 
 /* CALL through a 64-bit gate to a more privileged level. */
-static void call_inner_64(struct cpu *cpu, const struct call_gate *g)
+static void call_inner_64(struct cpu *cpu, struct call_gate *g)
 {
 	enum { TSS_RSP0 = 4 };
 	const struct segment *tr = &cpu->seg[SEG_TR];
@@ -265,6 +265,7 @@ static void call_inner_64(struct cpu *cpu, const struct call_gate *g)
 	inner_push(cpu, &s, cpu->r[RSP], 8);
 	inner_push(cpu, &s, cpu->seg[SEG_CS].selector, 8);
 	inner_push(cpu, &s, cpu->r[REG_RIP], 8);
+	descriptor_set_accessed(cpu, g->code.selector, &g->code.descriptor);
 	cpu->seg[SEG_SS] = (struct segment){ .selector = (uint16_t)g->cpl,
 		.access_rights = AR_UNUSABLE | g->cpl << AR_DPL_SHIFT };
 	cpu->r[RSP] = s.sp;
@@ -285,7 +286,7 @@ static uint32_t tss_stack(struct cpu *cpu, unsigned cpl, uint16_t *ss)
 	return (uint32_t)system_read(cpu, tr->base + at, size);
 }
 
-static void call_inner(struct cpu *cpu, const struct call_gate *g)
+static void call_inner(struct cpu *cpu, struct call_gate *g)
 {
 	uint16_t ss;
 	uint64_t esp = tss_stack(cpu, g->cpl, &ss), value[32], from = cpu->r[RSP];
@@ -317,6 +318,7 @@ static void call_inner(struct cpu *cpu, const struct call_gate *g)
 		inner_push(cpu, &s, value[n], g->size);
 	inner_push(cpu, &s, cpu->seg[SEG_CS].selector, g->size);
 	inner_push(cpu, &s, cpu->r[REG_RIP], g->size);
+	descriptor_set_accessed(cpu, g->code.selector, &g->code.descriptor);
 	descriptor_set_accessed(cpu, ss, &d);
 	segment_set(cpu, SEG_SS, ss, &d);
 	stack_set(cpu, s.sp);
@@ -343,6 +345,7 @@ static void far_call(struct cpu *cpu, uint16_t selector, uint64_t offset, unsign
 	if (ar & AR_S) {
 		struct code_target t = direct_target(cpu, selector, &d);
 		code_offset_check(cpu, &d, offset);
+		descriptor_set_accessed(cpu, t.selector, &t.descriptor);
 		push_return(cpu, size);
 		code_enter(cpu, &t, offset);
 		return;
@@ -362,6 +365,7 @@ static void far_call(struct cpu *cpu, uint16_t selector, uint64_t offset, unsign
 			return;
 		}
 		code_offset_check(cpu, &g.code.descriptor, g.offset);
+		descriptor_set_accessed(cpu, g.code.selector, &g.code.descriptor);
 		push_return(cpu, g.size);
 		code_enter(cpu, &g.code, g.offset);
 		return;
