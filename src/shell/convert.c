@@ -285,11 +285,11 @@ json_t *parameter_convert(const struct parameter *p, const struct argument *a, c
 		return list;
 	}
 	const char *s = json_string_value(v);
-	if (a && a->word && s && strchr(s, ',') && TYPE_OF(p) != OBJECT) {
-		/* A Unix shell leaves a,b one word. */
-		char item[512];
-		for (unsigned n = 0; list_item(s, n, item, sizeof(item)); n++) {
-			json_t *word = json_string(item);
+	if (a && a->word && s && strchr(s, ',') && TYPE_OF(p) != OBJECT && strcmp(p->name, "Path")) {
+		/* A Unix shell leaves a,b one word; in a path the comma is the file's. */
+		for (const char *end; s; s = end ? end + 1 : NULL) {
+			end = strchr(s, ',');
+			json_t *word = json_stringn(s, end ? (size_t)(end - s) : strlen(s));
 			one = convert_one(p, word, why);
 			json_decref(word);
 			if (!one) {
