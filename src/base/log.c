@@ -10,7 +10,6 @@
 
 unsigned trace_mask;
 void (*panic_hook)(void);
-static const char *prefix_word;
 
 static const struct {
 	const char *name;
@@ -20,19 +19,12 @@ static const struct {
 #undef X
 };
 
-void log_set_prefix(const char *prefix)
-{
-	prefix_word = prefix;
-}
-
 /* One write() per line, so that lines of several threads never mix. */
 static void log_emit(const char *word, const char *format, va_list ap)
 {
 	char line[2048];
 	size_t room = sizeof line - 2;	/* for the line's end */
-	int n = snprintf(line, room, "nestor%s%s: %s%s", prefix_word ? " " : "",
-			 prefix_word ? prefix_word : "", word ? word : "",
-			 word ? ": " : "");
+	int n = snprintf(line, room, "nestor: %s%s", word ? word : "", word ? ": " : "");
 	size_t used = n < 0 ? 0 : (size_t)n;
 	n = vsnprintf(line + used, room - used, format, ap);
 	if (n > 0)

@@ -36,9 +36,6 @@ void log_line(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_trace(enum trace_event event, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
-/* A word put after "nestor" in every line, to tell levels apart; NULL: none. */
-void log_set_prefix(const char *prefix);
-
 static inline bool trace_on(enum trace_event event)
 {
 	return __builtin_expect(trace_mask >> event & 1, 0);

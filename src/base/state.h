@@ -20,6 +20,7 @@ struct state {
 
 void state_free(struct state *s);
 
+/* Begin a section; what is put then belongs to it. */
 void state_section(struct state *s, const char *name, unsigned version);
 void state_put(struct state *s, uint64_t value, unsigned bytes);
 void state_put_bytes(struct state *s, const void *p, size_t n);

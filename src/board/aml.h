@@ -13,7 +13,7 @@ struct aml {
 };
 
 void aml_free(struct aml *a);
-void aml_bytes(struct aml *a, const void *p, size_t n);
+void aml_bytes(struct aml *a, const void *p, size_t n);	/* as they are */
 /* An integer in its shortest form. */
 void aml_integer(struct aml *a, uint64_t value);
 void aml_string(struct aml *a, const char *s);

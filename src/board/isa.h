@@ -10,6 +10,7 @@
 typedef uint8_t isa_read_byte(void *owner, unsigned offset);
 typedef void isa_write_byte(void *owner, unsigned offset, uint8_t value);
 
+/* The parts of an access, each by the chip's own function. */
 uint64_t isa_read(isa_read_byte *read, void *owner, uint64_t offset, unsigned size);
 void isa_write(isa_write_byte *write, void *owner, uint64_t offset, unsigned size,
 	       uint64_t value);

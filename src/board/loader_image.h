@@ -41,6 +41,8 @@ struct elf {
 	struct elf_segment *segment;
 };
 
+/* elf_open reads and checks the headers, for elf_close to free; elf_recognise
+ * asks only whether the file claims to be ELF. */
 bool elf_recognise(const struct kernel_image *k);
 int elf_open(const struct kernel_image *k, struct elf *elf, struct error *e);
 void elf_close(struct elf *elf);
@@ -79,6 +81,8 @@ int processor_flat_32(struct processor_state *p, struct boot_block *b, uint64_t 
 /* 64-bit mode with the first 4 GiB mapped one to one. */
 int processor_flat_64(struct processor_state *p, struct boot_block *b, uint64_t entry);
 
+/* One per boot protocol: load the kernel and the rest of the request, and fill
+ * the state that the first processor starts with. -1 with the reason in *e. */
 int loader_linux(const struct load_request *r, const struct kernel_image *k,
 		 struct processor_state *bsp, struct error *e);
 bool loader_linux_recognise(const struct kernel_image *k);

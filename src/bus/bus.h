@@ -25,7 +25,7 @@ struct bus;
 
 struct bus *bus_create(void);
 void bus_destroy(struct bus *b);
-pthread_mutex_t *bus_lock(struct bus *b);
+pthread_mutex_t *bus_lock(struct bus *b);	/* the board lock */
 
 /* Claim base..base+length-1. -1 when it overlaps another's claim, with both
  * names in *e. Board lock held, or before the processors run. */

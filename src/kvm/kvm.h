@@ -114,6 +114,7 @@ struct kvm_cpuid_choice {
 	uint32_t tsc_khz;
 };
 
+/* What the kernel's KVM supports, the rest are questions about it. */
 int kvm_cpuid_supported(int kvm, struct kvm_cpuid_set *set, struct error *e);
 struct kvm_cpuid_entry2 *kvm_cpuid_find(struct kvm_cpuid_set *set, uint32_t function,
 					uint32_t index);

@@ -43,6 +43,7 @@ struct memory {
 
 #define MEMORY_CHUNK_SHIFT 6
 
+/* `size` bytes of RAM, all zero; NULL when the host has no room for it. */
 struct memory *memory_create(uint64_t size, struct error *e);
 void memory_destroy(struct memory *m);
 

@@ -11,6 +11,8 @@
 
 #include "soft/cpu.h"
 
+/* What linear_read, linear_write, linear_pointer and linear_commit below do
+ * when the fast path does not serve. */
 uint64_t linear_read_slow(struct cpu *cpu, uint64_t linear, unsigned size);
 void linear_write_slow(struct cpu *cpu, uint64_t linear, uint64_t value, unsigned size);
 void *linear_pointer_slow(struct cpu *cpu, uint64_t linear, unsigned size, bool write);

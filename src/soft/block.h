@@ -26,13 +26,14 @@ void block_cache_destroy(struct block_cache *c);
  * the fetch raises. Sets cpu->block. */
 struct block *block_find(struct cpu *cpu);
 
-/* The same after `last` ran to its end (NULL: nothing did). */
+/* Is the block still what its page holds? */
 static inline bool block_fresh(const struct cpu *cpu, const struct block *b)
 {
 	return atomic_load_explicit(&cpu->memory->version[b->page], memory_order_relaxed) ==
 		b->version;
 }
 
+/* What block_find finds, after `last` ran to its end (NULL: nothing did). */
 struct block *block_follow_slow(struct cpu *cpu, struct block *last);
 
 static inline struct block *block_follow(struct cpu *cpu, struct block *last)

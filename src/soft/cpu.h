@@ -42,8 +42,8 @@ enum {
 	EVENT_PREEMPTION_TIMER = 1 << 5,	/* VMX-preemption timer reached its deadline */
 	EVENT_WINDOW = 1 << 6,		/* VMX: recheck interrupt/NMI windows */
 	EVENT_PARK = 1 << 7,		/* another processor needs to be alone (split lock) */
-	EVENT_TRAP = 1 << 9,		/* db_trap is set */
 	EVENT_CODE = 1 << 8,		/* others decoded code in new pages: tlb_follow_code_marks */
+	EVENT_TRAP = 1 << 9,		/* db_trap is set */
 };
 
 /* Why instructions execute one at a time (cpu->step). */
@@ -162,7 +162,6 @@ struct cpu {
 	} history[8];		/* last events raised, newest first: the triple-fault dump */
 	unsigned step;		/* STEP_*: execute instructions one at a time */
 	sigjmp_buf unwind;	/* raise_*, vtx_exit: back to the loop */
-	bool in_loop;
 
 	/* --- memory --- */
 	struct tlb_context *context;	/* current */

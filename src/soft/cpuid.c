@@ -16,7 +16,6 @@ enum {
 };
 
 /* Leaf 1 */
-#define ECX1_SSE3 BIT(0)
 #define ECX1_VMX BIT(5)
 #define ECX1_CX16 BIT(13)
 #define ECX1_PCID BIT(17)

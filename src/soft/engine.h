@@ -31,10 +31,12 @@ struct soft_engine {
 	_Atomic uint32_t code_ring[CODE_RING];
 };
 
+/* --- run.c --- */
+/* From the one to the other no other processor executes anything: each waits
+ * between two of its instructions. Not nested. */
 void exclusive_begin(struct cpu *cpu);
 void exclusive_end(struct cpu *cpu);
 
-/* run.c */
 void cpu_loop(struct cpu *cpu);		/* until EVENT_STOP */
 void cpu_step(struct cpu *cpu);		/* one instruction or one event; for tests */
 

@@ -53,9 +53,6 @@ struct fpu {
 #define MXCSR_INITIAL 0x1f80u
 #define MXCSR_STATUS 0x3fu
 
-/* CPUID leaf 7 EBX bit 13: FCS and FDS read as 0. Advertised. */
-#define CPUID_7_EBX_FCS_FDS_DEPRECATED BIT(13)
-
 void fpu_create(struct cpu *cpu);
 void fpu_destroy(struct cpu *cpu);
 /* init: INIT leaves x87, SSE and AVX state as it is (SDM vol. 3, "Processor

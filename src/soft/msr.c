@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "soft/cpu.h"
 #include "soft/engine.h"
+#include "soft/operand.h"
 #include "soft/system.h"
 #include "soft/tlb.h"
 #include "soft/vtx/vtx.h"
@@ -177,7 +178,7 @@ bool msr_write(struct cpu *cpu, uint32_t msr, uint64_t value)
 	if (p) {
 		switch (p->rule) {
 		case CANONICAL:
-			if (!canonical(value))
+			if (!linear_canonical(value))
 				return false;
 			break;
 		case BITS_ONLY:

@@ -39,7 +39,6 @@ bool insn_hidden_memory(const struct decoded *d, unsigned n, struct insn *out);
 #define TWO(name) { NULL, NULL, name##32, name##64 }
 #define FOR_WIDTHS(M) M(8) M(16) M(32) M(64)
 #define FOR_WIDE(M) M(16) M(32) M(64)
-#define FOR_32_64(M) M(32) M(64)
 /* AT&T operand-size letters. */
 #define SUFFIX_8 "b"
 #define SUFFIX_16 "w"

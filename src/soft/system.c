@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "soft/engine.h"
 #include "soft/flags.h"
+#include "soft/operand.h"
 #include "soft/thunk.h"
 #include "soft/tlb.h"
 #include "soft/vtx/vtx.h"
@@ -14,8 +15,8 @@
 
 /* Basic exit reasons that vtx_intercept() takes from here. */
 enum {
-	REASON_CPUID = 10, REASON_GETSEC = 11, REASON_HLT = 12, REASON_INVD = 13, REASON_RDPMC = 15,
-	REASON_RDTSC = 16, REASON_RSM = 17, REASON_PAUSE = 40, REASON_RDTSCP = 51,
+	REASON_CPUID = 10, REASON_HLT = 12, REASON_INVD = 13, REASON_RDPMC = 15,
+	REASON_RDTSC = 16, REASON_PAUSE = 40, REASON_RDTSCP = 51,
 	REASON_WBINVD = 54, REASON_RDRAND = 57, REASON_RDSEED = 61,
 };
 
@@ -489,7 +490,7 @@ static void op_write_base(struct cpu *cpu, const struct insn *i)
 	if (!(cpu->cr4 & CR4_FSGSBASE))
 		raise_ud(cpu);
 	uint64_t value = operand_read(cpu, i, 0, i->size);
-	if (!canonical(value))
+	if (!linear_canonical(value))
 		raise_gp(cpu, 0);
 	cpu->seg[base_segment(i)].base = value;
 }
@@ -506,7 +507,7 @@ static void op_invlpg(struct cpu *cpu, const struct insn *i)
 		linear = (uint32_t)linear;
 	if (cpu->nonroot)
 		vtx_intercept_invlpg(cpu, i, linear);
-	if (canonical(linear))
+	if (linear_canonical(linear))
 		tlb_flush_page(cpu, linear);
 }
 
@@ -529,7 +530,7 @@ static void op_invpcid(struct cpu *cpu, const struct insn *i)
 	if (type <= SINGLE && !(cpu->cr4 & CR4_PCIDE) && pcid)
 		raise_gp(cpu, 0);
 	if (type == INDIVIDUAL) {
-		if (!canonical(linear))
+		if (!linear_canonical(linear))
 			raise_gp(cpu, 0);
 		tlb_flush_address(cpu, vpid, (int)pcid, linear);
 	} else

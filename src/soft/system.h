@@ -29,11 +29,6 @@ static inline void operand_write(struct cpu *cpu, const struct insn *i, unsigned
 		store_le((char *)cpu->r + i->reg[n], value, size);
 }
 
-static inline bool canonical(uint64_t address)
-{
-	return !(((address >> 47) + 1) & ~1ull & 0x1ffff);
-}
-
 /* MOV with a segment, control or debug register; the rule for MOV calls them
  * for those operands. */
 bool segment_bind_mov(const struct decoded *d, struct insn *out);

@@ -21,6 +21,7 @@ enum thunk_isa {
 	THUNK_FMA, THUNK_F16C, THUNK_RDRAND, THUNK_ISAS
 };
 
+/* Does the host have it, its operating system included? */
 bool thunk_host_has(enum thunk_isa isa);
 
 /* CPUID bits that the thunks and vector.c make true on this host. */

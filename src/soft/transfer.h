@@ -4,6 +4,7 @@
 
 #include "soft/operand.h"
 
+/* insn_rule.bind for JMP, CALL and RET to another segment. */
 bool bind_jmp_far(const struct decoded *d, struct insn *out);
 bool bind_call_far(const struct decoded *d, struct insn *out);
 bool bind_ret_far(const struct decoded *d, struct insn *out);
