@@ -194,8 +194,11 @@ static int store(struct binding *b, unsigned index, const struct argument *a, js
 		free(s);
 		return -1;
 	}
-	/* A switch that is off, and what means nothing here, was not said. */
-	bool silent = (t == SWITCH && !value_true(v) && strcmp(p->name, "Confirm"));
+	/* A switch that is off, and what asks for nothing of a refused one, was not said. */
+	bool silent = t == SWITCH && !value_true(v) && strcmp(p->name, "Confirm");
+	if (p->fate == REFUSED)
+		silent |= json_is_false(v) || (json_is_integer(v) && !json_integer_value(v)) ||
+			(t == ENUM && list_has("Off,None", json_string_value(v)));
 	bool here = !strcmp(p->name, "ComputerName") && json_array_size(v) == 1 &&
 		list_has("localhost,.,127.0.0.1", json_string_value(json_array_get(v, 0)));
 	if (p->fate == REFUSED && !silent && !here) {

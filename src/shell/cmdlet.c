@@ -168,7 +168,7 @@ static const struct {
 	  "Remove-VMReplicationAuthorizationEntry,Remove-VMResourcePool,Remove-VMSan,Remove-VMSavedState,"
 	  "Remove-VMScsiController,Remove-VMSnapshot,Remove-VMStoragePath,Remove-VMSwitchExtensionPortFeature,"
 	  "Remove-VMSwitchExtensionSwitchFeature,Remove-VMSwitchTeamMember,Rename-VMCheckpoint,Rename-VMGroup,"
-	  "Rename-VMNetworkAdapter,Rename-VMResourcePool,Rename-VMSan,Rename-VMSnapshot,Rename-VMSwitch,"
+	  "Rename-VMResourcePool,Rename-VMSan,Rename-VMSnapshot,Rename-VMSwitch,"
 	  "Repair-VM,Reset-VMReplicationStatistics,Reset-VMResourceMetering,Resize-VHD,Restore-VMCheckpoint,"
 	  "Restore-VMSnapshot,Resume-VMReplication,Revoke-VMConnectAccess,Save-VM,Set-VHD,Set-VMBios,"
 	  "Set-VMComPort,Set-VMDvdDrive,Set-VMFibreChannelHba,Set-VMFloppyDiskDrive,"

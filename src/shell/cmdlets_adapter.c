@@ -83,8 +83,8 @@ static const struct parameter set_vm_network_adapter[] = {
 	  .help = "Accepted; there is no cluster." },
 	{ "StormLimit", NULL, UINT32, ALL_SETS,
 	  .help = "Broadcast, multicast and unknown frames a second; 0 is no limit." },
-	{ "DynamicIPAddressLimit", NULL, UINT32, ALL_SETS,
-	  .help = "How many addresses the guest may learn; 0 is no limit." },
+	{ "DynamicIPAddressLimit", NULL, UINT32, ALL_SETS, .fate = REFUSED,
+	  .help = "Addresses that guests take are not counted." },
 	{ "DeviceNaming", NULL, ENUM, ALL_SETS, .fate = HARMLESS, .values = "On,Off",
 	  .help = "Accepted; Linux names its adapters." },
 	{ "FixSpeed10G", NULL, ENUM, ALL_SETS, .fate = HARMLESS, .values = "On,Off",
@@ -148,6 +148,20 @@ static const struct parameter disconnect_vm_network_adapter[] = {
 	  .help = "Network adapters, as Get-VMNetworkAdapter gives them." },
 };
 
+static const struct parameter rename_vm_network_adapter[] = {
+	{ "VMName", NULL, LIST | STRING, IN(0), .position = AT(0), .mandatory = true,
+	  .help = "Names of virtual machines; * and ? match several." },
+	{ "Name", "VMNetworkAdapterName", STRING, IN(0) | IN(2) | IN(3), .position = AT(1),
+	  .help = "The name of the adapter." },
+	{ "NewName", NULL, STRING, ALL_SETS, .position = AT(2), .mandatory = true, .help = "The new name." },
+	{ "VMNetworkAdapter", NULL, LIST | OBJECT, IN(1), .position = AT(0), .pipeline = BY_VALUE,
+	  .mandatory = true, .values = "VMNetworkAdapter,VMInternalNetworkAdapter",
+	  .help = "Network adapters, as Get-VMNetworkAdapter gives them." },
+	{ "ManagementOS", NULL, SWITCH, IN(2), .mandatory = true, .help = "The host's own adapters." },
+	{ "VM", NULL, LIST | OBJECT, IN(3), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
+	  .values = "VirtualMachine", .help = "Virtual machines, as Get-VM gives them." },
+};
+
 static const struct cmdlet cmdlets[] = {
 	{ "Add-VMNetworkAdapter", "Hyper-V", NULL,
 	  "Add a network adapter.",
@@ -187,6 +201,12 @@ static const struct cmdlet cmdlets[] = {
 	  disconnect_vm_network_adapter, ARRAY_SIZE(disconnect_vm_network_adapter),
 	  CHANGES | PASSTHRU | LOCAL, "VMNetworkAdapter",
 	  "Disconnect-VMNetworkAdapter lab\tall of one machine\n" },
+	{ "Rename-VMNetworkAdapter", "Hyper-V", NULL,
+	  "Give a network adapter another name.",
+	  "VMName,ResourceObject,ManagementOS,VMObject",
+	  rename_vm_network_adapter, ARRAY_SIZE(rename_vm_network_adapter),
+	  CHANGES | PASSTHRU | LOCAL, "VMNetworkAdapter",
+	  "Rename-VMNetworkAdapter lab -NewName lan\tall of one machine\n" },
 };
 
 const struct cmdlet_table cmdlets_adapter = { cmdlets, ARRAY_SIZE(cmdlets) };
