@@ -1,7 +1,7 @@
 #!/bin/sh
 # program.sh NESTOR: the program as it is called from a Unix shell, with a service
 # and a store of its own: words, texts, files, standard input, exit statuses.
-nestor=$1
+nestor=$(realpath "$1")
 folder=$(mktemp -d /tmp/nestor-program.XXXXXX) || exit 1
 NESTOR_STORE=$folder/store NESTOR_IDLE_SECONDS=1 TZ=UTC
 export NESTOR_STORE NESTOR_IDLE_SECONDS TZ
