@@ -137,6 +137,7 @@ static int open_nat(struct vm_network *n, struct error *e)
 static int open_switch(struct vm_network *n, unsigned place, struct error *e)
 {
 	char name[WORD_SIZE], path[PATHS_MAX], hello[2 * WORD_SIZE], mac[MAC_TEXT];
+	char port[WORD_SIZE];
 	const char *given = strchr(n->value, '=') + 1;
 	snprintf(name, sizeof name, "%.*s", (int)strcspn(given, ","), given);
 	if (paths_prepare(e))
@@ -147,8 +148,9 @@ static int open_switch(struct vm_network *n, unsigned place, struct error *e)
 		return error_set(e, STATUS_FILE,
 			"--network switch=%s: no such switch runs (there is no %s); start it with `nestor switch --id %s`.",
 			name, path, name);
-	snprintf(hello, sizeof hello, "nestor-port 1 run-%d-%u %s", (int)getpid(), place,
-		 mac_format(n->mac, mac));
+	if (!find_word(n->value, "port", 0, port, sizeof port))
+		snprintf(port, sizeof port, "run-%d-%u", (int)getpid(), place);
+	snprintf(hello, sizeof hello, "nestor-port 1 %s %s", port, mac_format(n->mac, mac));
 	n->fd = port_connect(path, hello, e);
 	return n->fd < 0 ? -1 : 0;
 }

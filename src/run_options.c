@@ -180,10 +180,11 @@ static bool is_forward(const char *word, size_t n)
 		host && host <= UINT16_MAX && guest && guest <= UINT16_MAX;
 }
 
-/* The words after the first: forward= (of nat only) and mac=. */
+/* The words after the first: forward= (of nat only), port= (of a switch only)
+ * and mac=. */
 static int check_network_words(const char *value, bool nat, struct error *e)
 {
-	static const char forward[] = "forward=", mac[] = "mac=";
+	static const char forward[] = "forward=", mac[] = "mac=", port[] = "port=";
 	for (const char *at = strchr(value, ','); at; at = strchr(at + 1, ',')) {
 		const char *word = at + 1;
 		size_t n = strcspn(word, ",");
@@ -196,13 +197,15 @@ static int check_network_words(const char *value, bool nat, struct error *e)
 				"--network %s: \"%.*s\" is no forwarding; write forward=tcp:HOST:GUEST with two port numbers, as forward=tcp:2222:22.",
 				value, (int)n, word);
 		}
+		if (!nat && !strncmp(word, port, strlen(port)) && n > strlen(port))
+			continue;
 		snprintf(copy, sizeof copy, "%.*s", (int)n - 4, n > 4 ? word + 4 : "");
 		if (!strncmp(word, mac, strlen(mac)) && n - 4 < sizeof copy &&
 		    mac_parse(copy, address) && mac_is_unicast(address))
 			continue;
 		return error_set(e, STATUS_USAGE,
-			"--network %s: \"%.*s\" is not known there; there may be %smac=MAC.", value,
-			(int)n, word, nat ? "forward=tcp:HOST:GUEST and " : "");
+			"--network %s: \"%.*s\" is not known there; there may be %s and mac=MAC.", value,
+			(int)n, word, nat ? "forward=tcp:HOST:GUEST" : "port=ID");
 	}
 	return 0;
 }
@@ -269,7 +272,7 @@ static const struct option options[] = {
 	{ "serial", "stdio|file:PATH|unix:PATH|none", false, take_serial,
 	  "where the first serial port goes: this terminal (the default; Ctrl-A X leaves, Ctrl-A Ctrl-A sends one Ctrl-A), a file that is emptied first, a socket that waits for connections one at a time, or nowhere" },
 	{ "network", "none|nat[,forward=tcp:HOST:GUEST]|switch=NAME", true, take_network,
-	  "a network adapter: none (the default), one behind a NAT of its own with DHCP and DNS (the host's loopback is 10.0.2.2 there; connections to the host's port HOST go to the guest's GUEST), or one on a switch that runs; add ,mac=MAC to choose its address" },
+	  "a network adapter: none (the default), one behind a NAT of its own with DHCP and DNS (the host's loopback is 10.0.2.2 there; connections to the host's port HOST go to the guest's GUEST), or one on a switch that runs; add ,mac=MAC to choose its address, and ,port=ID for a port that the switch has already" },
 	{ "engine-options", "LIST", false, take_engine_options,
 	  "comma-separated words for the engine; icount: time is instructions executed (one processor)" },
 	{ "trace", "LIST", true, take_trace, NULL },

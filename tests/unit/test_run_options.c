@@ -76,7 +76,7 @@ static void networks(void **state)
 		{ "nat,forward=tcp:22", "--network nat,forward=tcp:22: \"forward=tcp:22\" is no forwarding; write forward=tcp:HOST:GUEST with two port numbers, as forward=tcp:2222:22." },
 		{ "nat,forward=tcp:70000:1", "--network nat,forward=tcp:70000:1: \"forward=tcp:70000:1\" is no forwarding; write forward=tcp:HOST:GUEST with two port numbers, as forward=tcp:2222:22." },
 		{ "nat,", "--network nat,: \"\" is not known there; there may be forward=tcp:HOST:GUEST and mac=MAC." },
-		{ "switch=a,mac=01-00-00-00-00-00", "--network switch=a,mac=01-00-00-00-00-00: \"mac=01-00-00-00-00-00\" is not known there; there may be mac=MAC." },
+		{ "switch=a,mac=01-00-00-00-00-00", "--network switch=a,mac=01-00-00-00-00-00: \"mac=01-00-00-00-00-00\" is not known there; there may be port=ID and mac=MAC." },
 	};
 	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
 		char line[128];
