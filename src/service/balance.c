@@ -173,17 +173,17 @@ static bool read_vm(struct machine *m, json_t *vm, struct balance_vm *b)
 		m->silent_until = service_now() + SILENT_MS;
 		return false;
 	}
-	int64_t boot = get_integer(state, "Memory"), available = get_integer(state, "GuestAvailable");
+	int64_t boot = get_integer(state, "Memory");
 	*b = (struct balance_vm){
 		.minimum = get_integer(memory, "Minimum"), .startup = get_integer(memory, "Startup"),
 		.maximum = at_most(get_integer(memory, "Maximum"), boot),
 		.buffer = get_integer(memory, "Buffer"), .priority = get_integer(memory, "Priority"),
 		.assigned = get_integer(state, "MemoryAssigned"),
 		.wanted = get_integer(state, "MemoryWanted"),
+		.demand = get_integer(state, "GuestDemand"),
 		.measured = get_true(state, "BalloonDriven") && get_true(state, "StatisticsKnown"),
 		.hypervisor = get_true(state, "HypervisorRunning"),
 	};
-	b->demand = at_least(b->assigned - available, 0);
 	json_decref(state);
 	/* Until its driver runs, the guest may use all that it was started with. */
 	m->assigned = b->assigned;

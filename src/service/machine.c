@@ -355,6 +355,16 @@ static json_t *read_answer(int fd)
 	return json_loadb(line, used, JSON_DISABLE_EOF_CHECK, NULL);
 }
 
+/* The child's end, which is near; its record, where it left one. */
+static json_t *wait_end(struct machine *m, int *status)
+{
+	struct pollfd p = { .fd = m->process, .events = POLLIN };
+	if (poll(&p, 1, ASK_MS) != 1)
+		machine_kill(m);
+	waitpid(m->pid, status, 0);
+	return take_end_record(m->id);
+}
+
 int machine_start(struct service *s, const char *id, json_t *config, struct error *e)
 {
 	struct machine *m = machine_new(s, id);
@@ -387,13 +397,22 @@ int machine_start(struct service *s, const char *id, json_t *config, struct erro
 			"Its worker process ended, or did not say in time that it is ready. The log's last lines: %.600s",
 			tail);
 	}
-	json_decref(ready);
-	if (result) {
-		machine_kill(m);
-		waitpid(m->pid, &status, 0);
+	if (result && !m->watched) {
+		if (!get_true(ready, "Ready"))
+			machine_kill(m);
+		/* It said it is ready and is gone already: started, and ended. */
+		json_t *record = wait_end(m, &status);
+		if (record && get_true(ready, "Ready")) {
+			char reason[TAIL_SIZE + 256];
+			end_reason(m, record, status, reason, sizeof reason);
+			note_end(s, id, reason);
+			result = 0;
+		}
+		json_decref(record);
 		remove_sockets(id);
 		machine_free(m);
 	}
+	json_decref(ready);
 	return result;
 }
 

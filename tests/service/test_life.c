@@ -72,6 +72,31 @@ static const uint8_t exits[] = { 0xb8, 7, 0, 0, 0, 0xe7, 0xf4, 0xeb, 0xfe };
 /* Dies: an exception without an IDT. */
 static const uint8_t dies[] = { 0x0f, 0x01, 0x1d, 0, 0, 0, 0, 0x0f, 0x0b };	/* lidt [0]; ud2 */
 
+#define ADDRESS(n) (n) & 0xff, (n) >> 8 & 0xff, (n) >> 16 & 0xff, (n) >> 24
+enum { VMXON_REGION = 0x300000, PAGE_DIRECTORY = 0x301000, POINTER = 0x302000,
+       IA32_VMX_BASIC = 0x480, PDE_4M = 0x83, CR4_PSE_VMXE = 0x2010 };
+/* A hypervisor: enters VMX operation and says '!'. The power button ends VMX
+ * operation, a second time the machine. */
+static const uint8_t hypervisor[] = {
+	0xb9, ADDRESS(IA32_VMX_BASIC), 0x0f, 0x32,	/* mov ecx, IA32_VMX_BASIC; rdmsr */
+	0xa3, ADDRESS(VMXON_REGION),			/* mov [region], eax */
+	0xc7, 0x05, ADDRESS(PAGE_DIRECTORY), ADDRESS(PDE_4M),	/* mov dword [directory], PDE */
+	0xb8, ADDRESS(PAGE_DIRECTORY), 0x0f, 0x22, 0xd8,	/* mov eax, directory; mov cr3, eax */
+	0x0f, 0x20, 0xe0, 0x0d, ADDRESS(CR4_PSE_VMXE), 0x0f, 0x22, 0xe0,	/* or cr4, PSE VMXE */
+	0x0f, 0x20, 0xc0, 0x0d, ADDRESS(0x80000020), 0x0f, 0x22, 0xc0,	/* or cr0, PG NE */
+	0xc7, 0x05, ADDRESS(POINTER), ADDRESS(VMXON_REGION),
+	0xc7, 0x05, ADDRESS(POINTER + 4), ADDRESS(0),
+	0xf3, 0x0f, 0xc7, 0x35, ADDRESS(POINTER),	/* vmxon [pointer] */
+	0x66, 0xba, COM1, 0xb0, '!', 0xee,
+	0x66, 0xba, PORT(ACPI_PM1A_EVENT),
+	0xf3, 0x90, 0x66, 0xed, 0xf6, 0xc4, 0x01, 0x74, 0xf7,	/* until PWRBTN_STS */
+	0x66, 0xb8, 0x00, 0x01, 0x66, 0xef,		/* clear it */
+	0x0f, 0x01, 0xc4,				/* vmxoff */
+	0xf3, 0x90, 0x66, 0xed, 0xf6, 0xc4, 0x01, 0x74, 0xf7,
+	0x66, 0xba, PORT(ACPI_PM1A_CONTROL), 0x66, 0xb8, 0x00, 0x20, 0x66, 0xef,
+	0xeb, 0xfe,
+};
+
 static int connect_service(void)
 {
 	struct error e = { 0 };
@@ -341,6 +366,39 @@ static void a_vm_ends_while_no_service_is_there(void **state)
 	assert_string_equal(vm("lab", "EndReason"), "");	/* it had been turned off */
 }
 
+static void a_hypervisor_inside_forbids_a_resize(void **state)
+{
+	char byte = 0;
+	connect_service();
+	new_vm("lab", "hypervisor");
+	fine("Set-VMProcessor", "{'VMName':['lab'],'ExposeVirtualizationExtensions':true}");
+	fine("Start-VM", "{'Name':['lab']}");
+	int fd = open_console("lab");
+	assert_int_equal(recv(fd, &byte, 1, 0), 1);
+	assert_int_equal(byte, '!');
+	close(fd);
+	fine("Get-VM", "{'Name':['lab']}");
+	assert_true(get_true(object(0), "HypervisorRunning"));
+	run("Set-VMMemory", "{'VMName':['lab'],'StartupBytes':50331648}");
+	says("The hypervisor could not perform the operation because it is not allowed with nested virtualization active.",
+	     "A hypervisor runs inside lab");
+	says("'lab' failed to modify device 'Memory'. (Virtual machine ID ", "");
+	assert_string_equal(get_text(error(0), "id"), "InvalidState,Microsoft.HyperV.PowerShell.Commands.SetVMMemory");
+	run("Stop-VM", "{'Name':['lab']}");	/* only ends VMX operation */
+	fine("Get-VM", "{'Name':['lab']}");
+	assert_false(get_true(object(0), "HypervisorRunning"));
+	run("Set-VMMemory", "{'VMName':['lab'],'StartupBytes':50331648}");
+	says("current state", "virtio_balloon");	/* this guest has no driver */
+	fine("Stop-VM", "{'Name':['lab']}");
+	assert_string_equal(vm("lab", "State"), "Off");
+	fine("Set-VMMemory", "{'VMName':['lab'],'StartupBytes':50331648}");
+	/* Without the extensions there is nothing to enter. */
+	fine("Set-VMProcessor", "{'VMName':['lab'],'ExposeVirtualizationExtensions':false}");
+	fine("Start-VM", "{'Name':['lab']}");
+	wait_state("lab", "Off");
+	assert_non_null(strstr(vm("lab", "EndReason"), "triple fault"));
+}
+
 static void a_disk_is_used_once(void **state)
 {
 	connect_service();
@@ -420,6 +478,7 @@ int main(void)
 		LIFE(a_worker_that_is_killed),
 		LIFE(the_service_dies_and_comes_back),
 		LIFE(a_vm_ends_while_no_service_is_there),
+		LIFE(a_hypervisor_inside_forbids_a_resize),
 		LIFE(a_disk_is_used_once),
 		LIFE(a_start_that_fails_in_the_worker),
 		LIFE(many_at_once),
@@ -438,6 +497,7 @@ int main(void)
 	setenv("NESTOR_IDLE_SECONDS", "2", 1);
 	setenv("NESTOR_SHUTDOWN_SECONDS", "1", 1);
 	unsetenv("NESTOR_RUNTIME");
+	write_guest("hypervisor", hypervisor, sizeof hypervisor);
 	write_guest("obeys", obeys, sizeof obeys);
 	write_guest("ignores", ignores, sizeof ignores);
 	write_guest("exits", exits, sizeof exits);
