@@ -3,8 +3,8 @@
 # in: default
 . "$(dirname "$0")/../meson-results.sh"
 asan=$BUILD/asan
-[ -f "$asan/build.ninja" ] ||
-	meson setup "$asan" "$(dirname "$0")/../.." -Db_sanitize=address,undefined -Db_lundef=false -Dwerror=false || exit 1
+"$(dirname "$0")/../../tools/configure" "$asan" \
+	-Db_sanitize=address,undefined -Db_lundef=false -Dwerror=false || exit 1
 ninja -C "$asan" || exit 1
 export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 run_meson_tests "$asan" unit
