@@ -2,6 +2,7 @@
  *
  * Both pop everything into locals first, check, and then change the state at
  * once; RSP moves last of what may fault. */
+#include "soft/system.h"
 #include "soft/transfer.h"
 #include "soft/vtx/vtx.h"
 
@@ -169,11 +170,19 @@ static void iret_real(struct cpu *cpu, unsigned size)
 	uint16_t cs = (uint16_t)stack_pop_at(cpu, &sp, size);
 	uint64_t flags = stack_pop_at(cpu, &sp, size), old = cpu_rflags(cpu);
 
+	bool virtual_if = vme_virtual_flags(cpu, size);
+	uint64_t virtual_flags = virtual_if ? vme_flags_load(cpu, flags) : 0;
+
 	if (rip > cpu->seg[SEG_CS].limit)
 		raise_gp(cpu, 0);
 	stack_set(cpu, sp);
 	segment_load_real(cpu, SEG_CS, cs);
 	cpu->r[REG_RIP] = rip;
+	if (virtual_if) {
+		cpu_set_rflags(cpu, virtual_flags);
+		cpu_mode_changed(cpu);
+		return;
+	}
 	/* Virtual-8086 mode keeps IOPL (it is 3), VM, VIF, VIP. */
 	cpu_set_rflags(cpu, cpu_v86(cpu) ? merged_flags(old, flags, 3, 3, size) :
 		       merged_flags(old, flags, 0, 0, size) & ~(FLAG_VIF | FLAG_VIP));
@@ -258,8 +267,6 @@ static void iret_protected(struct cpu *cpu, unsigned size)
 
 void do_iret(struct cpu *cpu, const struct insn *i)
 {
-	enum { IOPL_USER = 3 };
-
 	/* Even an IRET that faults ends blocking by NMI. */
 	if (cpu->nonroot)
 		vtx_iret(cpu);
@@ -269,11 +276,7 @@ void do_iret(struct cpu *cpu, const struct insn *i)
 			atomic_fetch_or_explicit(&cpu->events, EVENT_NMI, memory_order_relaxed);
 	}
 
-	if (!cpu_protected(cpu)) {
-		iret_real(cpu, i->size);
-	} else if (cpu_v86(cpu)) {
-		if (cpu_iopl(cpu) < IOPL_USER)
-			raise_gp(cpu, 0);
+	if (real_or_v86(cpu)) {
 		iret_real(cpu, i->size);
 	} else if (cpu->sysflags & FLAG_NT) {
 		if (cpu_long_mode(cpu))

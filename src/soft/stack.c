@@ -2,6 +2,7 @@
  * rule list of these and of the near branches (branch.c).
  *
  * RSP is written back only when nothing can fault any more. */
+#include "soft/system.h"
 #include "soft/integer.h"
 #include "soft/transfer.h"
 
@@ -129,13 +130,13 @@ FN(popa)
 
 /* --- flags --- */
 
-enum { IOPL_USER = 3 };
-
 FN(pushf)
 {
-	if (cpu_v86(cpu) && cpu_iopl(cpu) < IOPL_USER)
-		raise_gp(cpu, 0);
-	push(cpu, cpu_rflags(cpu) & ~(FLAG_VM | FLAG_RF), i->size);
+	uint64_t flags = cpu_rflags(cpu);
+
+	if (vme_virtual_flags(cpu, i->size))
+		flags = (flags & ~FLAG_IF) | FLAG_IOPL | (flags & FLAG_VIF ? FLAG_IF : 0);
+	push(cpu, flags & ~(FLAG_VM | FLAG_RF), i->size);
 }
 
 /* SDM vol. 2, "POPF": what may change depends on CPL and IOPL. */
@@ -144,9 +145,13 @@ FN(popf)
 	uint64_t sp = cpu->r[RSP], old = cpu_rflags(cpu), value;
 	uint64_t mask = FLAGS_ARITH | FLAG_TF | FLAG_DF | FLAG_NT;
 
+	if (vme_virtual_flags(cpu, i->size)) {
+		uint64_t flags = vme_flags_load(cpu, stack_pop_at(cpu, &sp, i->size));
+		stack_set(cpu, sp);
+		cpu_set_rflags(cpu, flags);
+		return;
+	}
 	if (cpu_v86(cpu)) {
-		if (cpu_iopl(cpu) < IOPL_USER)
-			raise_gp(cpu, 0);
 		mask |= FLAG_IF;
 	} else if (cpu->cpl == 0) {
 		mask |= FLAG_IF | FLAG_IOPL;

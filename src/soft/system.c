@@ -410,11 +410,36 @@ static bool may_change_if(const struct cpu *cpu)
 	return !cpu_protected(cpu) || (cpu_v86(cpu) ? cpu_iopl(cpu) == 3 : cpu->cpl <= cpu_iopl(cpu));
 }
 
+/* CLI and STI change VIF instead of IF, at CPL 3 with CR4.PVI or in
+ * virtual-8086 mode with CR4.VME. */
+static bool virtual_interrupts(const struct cpu *cpu)
+{
+	return cpu->cpl == 3 && cpu->cr4 & (cpu_v86(cpu) ? CR4_VME : CR4_PVI);
+}
+
+bool vme_virtual_flags(struct cpu *cpu, unsigned size)
+{
+	if (!cpu_v86(cpu) || cpu_iopl(cpu) == 3)
+		return false;
+	if (!(cpu->cr4 & CR4_VME) || size != 2)
+		raise_gp(cpu, 0);
+	return true;
+}
+
+uint64_t vme_flags_load(struct cpu *cpu, uint64_t image)
+{
+	const uint64_t mask = FLAGS_ARITH | FLAG_TF | FLAG_DF | FLAG_NT;
+	uint64_t old = cpu_rflags(cpu);
+	if (image & FLAG_TF || (image & FLAG_IF && old & FLAG_VIP))
+		raise_gp(cpu, 0);
+	return (old & ~(mask | FLAG_RF | FLAG_VIF)) | (image & mask) | (image & FLAG_IF ? FLAG_VIF : 0);
+}
+
 static void op_cli(struct cpu *cpu, const struct insn *i)
 {
 	(void)i;
 	if (!may_change_if(cpu)) {
-		if (cpu_protected(cpu) && !cpu_v86(cpu) && cpu->cpl == 3 && cpu->cr4 & CR4_PVI) {
+		if (virtual_interrupts(cpu)) {
 			cpu->sysflags &= ~(uint32_t)FLAG_VIF;
 			return;
 		}
@@ -427,8 +452,7 @@ static void op_sti(struct cpu *cpu, const struct insn *i)
 {
 	(void)i;
 	if (!may_change_if(cpu)) {
-		if (cpu_protected(cpu) && !cpu_v86(cpu) && cpu->cpl == 3 && cpu->cr4 & CR4_PVI &&
-		    !(cpu->sysflags & FLAG_VIP)) {
+		if (virtual_interrupts(cpu) && !(cpu->sysflags & FLAG_VIP)) {
 			cpu->sysflags |= FLAG_VIF;
 			return;
 		}

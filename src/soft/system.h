@@ -34,4 +34,11 @@ static inline void operand_write(struct cpu *cpu, const struct insn *i, unsigned
 bool segment_bind_mov(const struct decoded *d, struct insn *out);
 bool system_bind_mov(const struct decoded *d, struct insn *out);
 
+/* --- virtual-8086 mode with CR4.VME and IOPL below 3: IF is virtual (VIF) in
+ * 16-bit PUSHF, POPF and IRET (SDM vol. 3, "Virtual-8086 Mode Extensions"). --- */
+/* Is it so for an operand of this size? Raises #GP(0) where IOPL forbids it. */
+bool vme_virtual_flags(struct cpu *cpu, unsigned size);
+/* RFLAGS after POPF or IRET with that image. May raise #GP(0). */
+uint64_t vme_flags_load(struct cpu *cpu, uint64_t image);
+
 #endif
