@@ -4,7 +4,7 @@
 set -e
 bits=$1 output=$2 include=$3
 shift 3
-gcc -m"$bits" -std=gnu11 -O1 -g0 -Wall -Wextra -Wno-unused-parameter -Wno-main \
+gcc -m"$bits" -std=gnu11 -O1 -g0 -Wall -Wextra -Werror -Wno-unused-parameter -Wno-main \
 	-ffreestanding -fno-builtin -nostdlib -static -fno-pic -no-pie -fno-stack-protector \
 	-fcf-protection=none -fno-asynchronous-unwind-tables -fno-strict-aliasing \
 	-fno-omit-frame-pointer -fno-toplevel-reorder -mgeneral-regs-only -mno-red-zone \

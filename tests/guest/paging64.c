@@ -541,7 +541,8 @@ RULE(cr4_bits_follow_cpuid)
 	static const struct { uint64_t bit; unsigned leaf; char reg; unsigned feature; } all[] = {
 		{ CR4_UMIP, 7, 'c', 2 }, { CR4_VMXE, 1, 'c', 5 }, { BIT(14), 1, 'c', 6 }, { CR4_FSGSBASE, 7, 'b', 0 },
 		{ CR4_PCIDE, 1, 'c', 17 }, { CR4_OSXSAVE, 1, 'c', 26 }, { CR4_SMEP, 7, 'b', 7 },
-		{ CR4_SMAP, 7, 'b', 20 }, { BIT(22), 7, 'c', 3 }, { BIT(23), 7, 'c', 7 }, { BIT(12), 7, 'c', 16 },
+		{ CR4_SMAP, 7, 'b', 20 }, { CR4_VME, 1, 'd', 1 }, { CR4_PVI, 1, 'd', 1 }, { CR4_DE, 1, 'd', 2 },
+		{ CR4_PGE, 1, 'd', 13 }, { BIT(6), 1, 'd', 7 }, { CR4_OSFXSR, 1, 'd', 24 }, { BIT(24), 7, 'c', 31 }, { BIT(22), 7, 'c', 3 }, { BIT(23), 7, 'c', 7 }, { BIT(12), 7, 'c', 16 },
 	};
 	for (unsigned n = 0; n < ARRAY_SIZE(all); n++) {
 		word old = cr4();

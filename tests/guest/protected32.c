@@ -625,6 +625,95 @@ RULE(vme_redirects_int_n_by_the_bitmap)
 	set_cr4(cr4() & ~CR4_VME);
 }
 
+static bool vme(void)
+{
+	if (!(cpuid(1, 0).d >> 1 & 1)) {
+		skip("no VME");
+		return false;
+	}
+	set_cr4(cr4() | CR4_VME);
+	tss.t.io_map = offsetof(struct tss, io_bits) + 32;
+	memory_fill(tss.io_bits, 0xff, 32);
+	tss.io_bits[0x80 / 8] = 0;	/* INT 80h goes to the 8086 program's own vector ... */
+	*(volatile uint32_t *)(0x80 * 4) = (uint32_t)V86_SEGMENT << 16 | 0x700;
+	*(volatile uint8_t *)(V86_SEGMENT * 16 + 0x700) = 0xf4;	/* ... a HLT: #GP */
+	return true;
+}
+enum { VIF = 1 << 19, VIP = 1 << 20 };
+
+RULE(vme_makes_if_virtual_below_iopl_3)
+{
+	SNIPPET16(vme_flags, "sti; pushf; pop %ax; cli; pushf; pop %bx; hlt");
+	if (!vme())
+		return;
+	expect_eq(RUN_V86(vme_flags, FLAG_IOPL(0)), GP);	/* by HLT */
+	expect_eq(event.frame.ip, (word)(vme_flags_end - vme_flags) - 1);
+	expect_eq(event.frame.ax & (FLAG_IF | FLAG_IOPL(3)), FLAG_IF | FLAG_IOPL(3));
+	expect_eq(event.frame.bx & (FLAG_IF | FLAG_IOPL(3)), FLAG_IOPL(3));
+	expect_eq(event.frame.flags & (FLAG_IF | VIF | FLAG_IOPL(3)), 0);
+}
+
+RULE(vme_popf_and_iret_load_vif)
+{
+	SNIPPET16(vme_popf, "pushw $0x202; popf; hlt");
+	SNIPPET16(vme_iret, "pushw $0x202; push %cs; pushw $8; iret; nop; hlt");
+	if (!vme())
+		return;
+	expect_eq(RUN_V86(vme_popf, FLAG_IOPL(0)), GP);
+	expect_eq(event.frame.flags & (FLAG_IF | VIF), VIF);
+	expect_eq(RUN_V86(vme_iret, FLAG_IOPL(0)), GP);
+	expect_eq(event.frame.ip, 8);
+	expect_eq(event.frame.flags & (FLAG_IF | VIF), VIF);
+}
+
+RULE(vme_pending_interrupts_and_tf_raise_gp)
+{
+	SNIPPET16(vme_sti, "nop; sti; hlt");
+	SNIPPET16(vme_popf_if, "pushw $0x202; popf; hlt");
+	SNIPPET16(vme_popf_tf, "pushw $0x102; popf; hlt");
+	SNIPPET16(vme_pushfl, "pushfl; hlt");
+	if (!vme())
+		return;
+	expect_eq(RUN_V86(vme_sti, VIP), GP);
+	expect_eq(event.frame.ip, 1);
+	expect_eq(RUN_V86(vme_popf_if, VIP), GP);
+	expect_eq(event.frame.ip, 3);
+	expect_eq(RUN_V86(vme_popf_tf, 0), GP);
+	expect_eq(event.frame.ip, 3);
+	expect_eq(RUN_V86(vme_pushfl, 0), GP);
+	expect_eq(event.frame.ip, 0);
+}
+
+RULE(vme_int_below_iopl_3_pushes_vif_as_if)
+{
+	SNIPPET16(vme_int_80, "sti; int $0x80");
+	if (!vme())
+		return;
+	expect_eq(RUN_V86(vme_int_80, FLAG_IOPL(0)), GP);	/* by HLT at 700h */
+	expect_eq(event.frame.ip, 0x700);
+	expect_eq(event.frame.flags & VIF, 0);
+	volatile uint16_t *pushed = (volatile uint16_t *)(V86_STACK * 16 + (event.frame.sp & 0xffff));
+	expect_eq(pushed[0], (word)(vme_int_80_end - vme_int_80));
+	expect_eq(pushed[2] & (FLAG_IF | FLAG_IOPL(3)), FLAG_IF | FLAG_IOPL(3));
+	/* A vector whose bit is set is no longer the program's: #GP below IOPL 3. */
+	SNIPPET16(vme_int_60, "int $0x60");
+	expect_eq(RUN_V86(vme_int_60, FLAG_IOPL(0)), GP);
+	expect_eq(event.frame.ip, 0);
+}
+
+RULE(pvi_makes_cli_and_sti_virtual_in_ring_3)
+{
+	SNIPPET(pvi, "sti; pushf; pop %eax; cli; pushf; pop %ebx; int $0x80");
+	if (!(cpuid(1, 0).d >> 1 & 1)) {
+		skip("no PVI");
+		return;
+	}
+	set_cr4(cr4() | CR4_PVI);
+	expect_eq(run_user(pvi), USER_EXIT);
+	expect_eq(event.frame.ax & (FLAG_IF | VIF), VIF);
+	expect_eq(event.frame.bx & (FLAG_IF | VIF), 0);
+}
+
 /* --- real mode --- */
 /* The program at 8000h goes to real mode, runs the snippet at 9000h, which
  * ends by INT 81h, and comes back with its registers at 8f00h. */
