@@ -148,9 +148,13 @@ enum { BAR_4 = 0x20, BAR_1 = 0x14, NOTIFY_PAGE = 0x3000, REGION = 0x1000 };
 
 struct descriptor { uint64_t address; uint32_t length; uint16_t flags, next; };
 
+/* Anywhere but where the core lies, which a device must be free to overwrite. */
 static uint64_t dma_address(void)
 {
-	return one_in(4) ? random_next() >> random_below(64) : (uint64_t)random_address();
+	uint64_t at = one_in(4) ? random_next() >> random_below(64) : (uint64_t)random_address();
+	if (one_in(8))
+		return 0x9fff0 + random_below(32);	/* into the hole */
+	return at < PLAYGROUND ? at | PLAYGROUND : at;
 }
 
 static void descriptors_random(struct descriptor *d, unsigned n)
