@@ -149,6 +149,13 @@ size_t board_serial_receive(struct board *b, const uint8_t *bytes, size_t n)
 	return taken;
 }
 
+void board_network_connect(struct board *b, unsigned adapter, int fd)
+{
+	pthread_mutex_lock(bus_lock(b->bus));
+	virtio_net_connect(b->net[adapter], fd);
+	pthread_mutex_unlock(bus_lock(b->bus));
+}
+
 void board_power_button(struct board *b)
 {
 	pthread_mutex_lock(bus_lock(b->bus));

@@ -471,6 +471,11 @@ void vm_power_button(struct vm *vm)
 	board_power_button(vm->board);
 }
 
+void vm_network_connect(struct vm *vm, unsigned adapter, int fd)
+{
+	board_network_connect(vm->board, adapter, fd);
+}
+
 int vm_pause(struct vm *vm, bool paused, struct error *e)
 {
 	struct timespec until;

@@ -30,6 +30,9 @@ void vm_turn_off(struct vm *vm);
 void vm_restart(struct vm *vm);
 /* Ask the guest's operating system to shut down (ACPI power button). */
 void vm_power_button(struct vm *vm);
+/* Plug an adapter's cable (its place in the configuration) into another port,
+ * whose socket is taken over; -1: nowhere. */
+void vm_network_connect(struct vm *vm, unsigned adapter, int fd);
 /* Stop all processors and the VM's time, or let them go on. -1 when that did
  * not happen within a few seconds, or the VM is ending. */
 int vm_pause(struct vm *vm, bool paused, struct error *e);
