@@ -237,7 +237,9 @@ _Noreturn static void write_for_ever(int progress)
 	char padding[PADDING + 1];
 	memset(padding, 'x', PADDING);
 	padding[PADDING] = '\0';
-	for (int n = s ? number(s, id_3) + 1 : 0; s; n++) {
+	if (!s)
+		_exit(3);
+	for (int n = number(s, id_3) + 1;; n++) {
 		const char *const ids[WRITERS_OBJECTS] = { id_1, id_2, id_3 };
 		for (unsigned i = 0; i < WRITERS_OBJECTS; i++) {
 			json_t *o = json_pack("{s:s,s:s,s:i,s:s}", "Id", ids[i], "Name", "x", "Number", n,
@@ -249,7 +251,6 @@ _Noreturn static void write_for_ever(int progress)
 		if (write(progress, &n, sizeof n) != sizeof n)
 			_exit(2);
 	}
-	_exit(3);
 }
 
 static void killed_at_any_moment(void **state)
