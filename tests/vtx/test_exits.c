@@ -642,6 +642,123 @@ static void test_interruptibility(void **state)
 	assert_int_equal(info(GUEST_INTERRUPTIBILITY), VMX_BLOCKING_STI);
 }
 
+/* --- INIT and start-up IPI, PAUSE loops, task switches --- */
+
+static void test_init_sipi(void **state)
+{
+	GUEST(0x90);
+	enter();
+	atomic_fetch_or(&machine->cpu->events, EVENT_INIT);
+	machine_step(machine);
+	assert_int_equal(info(EXIT_REASON), VMX_EXIT_INIT);
+	assert_int_equal(info(GUEST_RIP), AT_GUEST_CODE);
+	/* In root operation INIT waits; the next entry sees it. */
+	GUEST(0x90);
+	atomic_fetch_or(&machine->cpu->events, EVENT_INIT);
+	machine_launch(machine);
+	assert_true(machine->cpu->nonroot);
+	machine_step(machine);
+	assert_int_equal(info(EXIT_REASON), VMX_EXIT_INIT);
+	/* A start-up IPI exits only from wait-for-SIPI. */
+	GUEST(0x90);
+	enter();
+	machine->cpu->sipi_vector = 0x9a;
+	atomic_fetch_or(&machine->cpu->events, EVENT_SIPI);
+	machine_step(machine);
+	assert_true(machine->cpu->nonroot);
+	GUEST(0x90);
+	set(machine, GUEST_ACTIVITY, ACTIVITY_WAIT_FOR_SIPI);
+	enter();
+	machine_step(machine);
+	assert_int_equal(machine->cpu->r[REG_RIP], AT_GUEST_CODE);
+	atomic_fetch_or(&machine->cpu->events, EVENT_SIPI);
+	machine_step(machine);
+	assert_int_equal(info(EXIT_REASON), VMX_EXIT_SIPI);
+	assert_int_equal(info(EXIT_QUALIFICATION), 0x9a);
+	assert_int_equal(info(GUEST_ACTIVITY), ACTIVITY_WAIT_FOR_SIPI);
+}
+
+/* PAUSE; JMP back: the window is 1000 TSC ticks, the gap 100; the TSC runs at
+ * 2 ticks a nanosecond. Returns how many PAUSEs ran before the exit, at most 20. */
+static unsigned pauses(unsigned ns_between, unsigned cpl)
+{
+	GUEST(0xf3, 0x90, 0xeb, 0xfc);
+	SECONDARY_ON(PAUSE_LOOP);
+	set(machine, PLE_GAP, 100);
+	set(machine, PLE_WINDOW, 1000);
+	if (cpl) {
+		set(machine, GUEST_CS_SELECTOR, SELECTOR_CODE | cpl);
+		set(machine, GUEST_CS_ACCESS_RIGHTS, 0xa09b | cpl << AR_DPL_SHIFT);
+		set(machine, GUEST_SS_SELECTOR, SELECTOR_DATA | cpl);
+		set(machine, GUEST_SS_ACCESS_RIGHTS, 0xc093 | cpl << AR_DPL_SHIFT);
+	}
+	enter();
+	for (unsigned n = 0; n < 20; n++) {
+		machine_step(machine);
+		if (!machine->cpu->nonroot) {
+			assert_int_equal(info(EXIT_REASON), VMX_EXIT_PAUSE);
+			return n;
+		}
+		clock_advance(machine->engine->host.clock, ns_between);
+		machine_step(machine);
+	}
+	return 20;
+}
+
+static void test_pause_loop(void **state)
+{
+	assert_in_range(pauses(45, 0), 11, 12);	/* 90 ticks apart: the window is over after 11 */
+	assert_int_equal(pauses(60, 0), 20);	/* 120 apart: never a loop */
+	assert_int_equal(pauses(45, 3), 20);	/* only at CPL 0 */
+}
+
+static void test_task_switch(void **state)
+{
+	enum { SELECTOR_NEW_TSS = 0x20, TASK_GATE = 0x85, AT_NEW_TSS = 0x8000 };
+	static const uint8_t jump[] = { 0xea, 0, 0, 0, 0, SELECTOR_NEW_TSS, 0 }, ud2[] = { 0x0f, 0x0b };
+	const uint64_t tss = 0x67 | (uint64_t)AT_NEW_TSS << 16 | 0x89ull << 40;
+	const uint64_t gate = SELECTOR_NEW_TSS << 16 | (uint64_t)TASK_GATE << 40;
+	for (unsigned by_gate = 0; by_gate < 2; by_gate++) {
+		machine_prepare(machine, GUEST_32);
+		machine_guest_code(machine, by_gate ? ud2 : jump, by_gate ? sizeof ud2 : sizeof jump);
+		memory_write(machine->memory, AT_GDT + SELECTOR_NEW_TSS, &tss, sizeof tss);
+		memory_write(machine->memory, AT_OPERAND + 8 * EXC_UD, &gate, sizeof gate);
+		set(machine, GUEST_GDTR_LIMIT, SELECTOR_NEW_TSS + 7);
+		set(machine, GUEST_IDTR_BASE, AT_OPERAND);
+		enter();
+		machine_step(machine);
+		assert_int_equal(info(EXIT_REASON), VMX_EXIT_TASK_SWITCH);
+		assert_true(info(EXIT_QUALIFICATION) == (SELECTOR_NEW_TSS |
+			(uint64_t)(by_gate ? TASK_SWITCH_GATE : TASK_SWITCH_JMP) <<
+			VMX_QUALIFICATION_TASK_SOURCE_SHIFT));
+		assert_int_equal(info(GUEST_RIP), AT_GUEST_CODE);
+		if (by_gate)
+			assert_int_equal(info(IDT_VECTORING_INFO),
+				VMX_INFO_VALID | EVENT_TYPE_HARDWARE << VMX_INFO_TYPE_SHIFT | EXC_UD);
+		else
+			assert_int_equal(info(EXIT_INSTRUCTION_LENGTH), sizeof jump);
+		/* The task itself was not switched. */
+		assert_int_equal(info(GUEST_TR_SELECTOR), SELECTOR_TSS);
+	}
+}
+
+static void test_xsaves(void **state)
+{
+	for (unsigned enabled = 0; enabled < 2; enabled++) {
+		GUEST(0x0f, 0xc7, 0x28);	/* XSAVES [RAX] */
+		set(machine, GUEST_CR4, info(GUEST_CR4) | CR4_OSXSAVE | CR4_OSFXSR);
+		if (enabled)
+			SECONDARY_ON(XSAVES);
+		enter();
+		machine->cpu->r[RAX] = AT_OPERAND;
+		machine->cpu->r[RDX] = 0;
+		machine_step(machine);
+		assert_true(machine->cpu->nonroot);
+		assert_int_equal(machine->cpu->r[REG_RIP],
+				 enabled ? AT_GUEST_CODE + 3 : AT_HANDLERS + EXC_UD * 16);
+	}
+}
+
 /* --- control registers --- */
 
 static void test_cr_masks(void **state)
@@ -976,6 +1093,10 @@ int main(void)
 		cmocka_unit_test(test_preemption_timer),
 		cmocka_unit_test(test_pending_debug),
 		cmocka_unit_test(test_interruptibility),
+		cmocka_unit_test(test_init_sipi),
+		cmocka_unit_test(test_pause_loop),
+		cmocka_unit_test(test_task_switch),
+		cmocka_unit_test(test_xsaves),
 		cmocka_unit_test(test_cr_masks),
 		cmocka_unit_test(test_msr_bitmap),
 		cmocka_unit_test(test_io_bitmap),
