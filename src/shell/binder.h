@@ -14,7 +14,6 @@ struct argument {
 	json_t *text;		/* the same with numbers as they were written; may be NULL */
 	bool placeholder;
 	bool word;		/* from a Unix shell */
-	bool attached;		/* -Name:value */
 };
 
 struct binding {

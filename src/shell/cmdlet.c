@@ -213,7 +213,7 @@ void cmdlet_nearest(const char *name, char *out, size_t room)
 	out[0] = 0;
 	for (unsigned i = 0; (c = cmdlet_at(i)); i++) {
 		unsigned d = name_distance(name, c->name);
-		if (d > limit || (c->flags & HIDDEN))
+		if (d > limit)
 			continue;
 		unsigned at = NEAREST;
 		while (at && (!best[at - 1] || distance[at - 1] > d))

@@ -55,7 +55,6 @@ enum cmdlet_flags {
 	ASKS = 2,		/* asks for confirmation by itself */
 	PASSTHRU = 4,
 	LOCAL = 8,		/* Nestor's machine only: -ComputerName and its like refused */
-	HIDDEN = 16,
 };
 
 struct cmdlet {
@@ -78,8 +77,6 @@ struct call {
 	const struct cmdlet *cmdlet;
 	json_t *bound;		/* parameters by full name */
 	json_t *input;		/* array: what came through the pipeline */
-	bool piped;		/* there was a pipeline before it */
-	bool last;		/* the pipeline ends here */
 };
 
 struct cmdlet_table {

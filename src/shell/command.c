@@ -148,7 +148,6 @@ static int splat(struct shell *sh, const struct node *n, struct arguments *a)
 			struct argument *x = add_argument(a);
 			x->name = key;
 			x->value = json_incref(child);
-			x->attached = true;
 		}
 	} else if (json_is_array(v)) {
 		json_array_foreach(v, i, child)
@@ -192,7 +191,6 @@ static int evaluate_arguments(struct shell *sh, const struct node *command, stru
 		case NODE_PARAMETER:
 			x = add_argument(a);
 			x->name = n->text;
-			x->attached = n->first != NULL;
 			if (n->first && evaluate_argument(sh, n->first, x))
 				return -1;
 			break;
@@ -349,7 +347,7 @@ static json_t *run_service_cmdlet(struct shell *sh, const struct cmdlet *c, stru
 
 /* `input` NULL: the command begins the pipeline. */
 static json_t *run_cmdlet(struct shell *sh, const struct cmdlet *c, const struct arguments *a,
-			  json_t *input, bool last)
+			  json_t *input)
 {
 	struct binding b;
 	json_t *output;
@@ -361,8 +359,7 @@ static json_t *run_cmdlet(struct shell *sh, const struct cmdlet *c, const struct
 		json_t *explicit_input = json_object_get(b.bound, "InputObject");
 		json_t *empty = json_array(), *given = explicit_input ? json_is_array(explicit_input) ?
 			json_incref(explicit_input) : json_pack("[O]", explicit_input) : NULL;
-		struct call call = { .cmdlet = c, .bound = b.bound, .input = given ? given : input ? input : empty,
-			.piped = input || given, .last = last };
+		struct call call = { .cmdlet = c, .bound = b.bound, .input = given ? given : input ? input : empty };
 		output = c->run(sh, &call);
 		if (!output && sh->thrown && common.error_action && strcasecmp(common.error_action, "Stop")) {
 			json_t *record = sh->thrown;
@@ -382,7 +379,7 @@ static json_t *run_cmdlet(struct shell *sh, const struct cmdlet *c, const struct
 	return output;
 }
 
-json_t *command_run(struct shell *sh, const struct node *n, json_t *input, bool last)
+json_t *command_run(struct shell *sh, const struct node *n, json_t *input)
 {
 	struct arguments a = { 0 };
 	json_t *output = NULL;
@@ -401,7 +398,7 @@ json_t *command_run(struct shell *sh, const struct node *n, json_t *input, bool 
 		/* Commands in the arguments have run meanwhile. */
 		sh->command_start = n->start;
 		sh->command_end = n->end;
-		output = run_cmdlet(sh, c, &a, input, last);
+		output = run_cmdlet(sh, c, &a, input);
 	}
 	free_arguments(&a);
 	return output;
@@ -435,8 +432,7 @@ int shell_run_words(struct shell *sh, int argc, char *const argv[])
 			x->name = names[i];
 			if (s[dash + n] == ':') {
 				x->value = json_string(s + dash + n + 1);
-				x->attached = true;
-				valid = x->value != NULL;
+					valid = x->value != NULL;
 			}
 		} else {
 			x->value = json_string(s);
@@ -448,7 +444,7 @@ int shell_run_words(struct shell *sh, int argc, char *const argv[])
 	if (c && !valid)
 		shell_throwf(sh, "InvalidData", "InvalidText", NULL, "An argument is not UTF-8.");
 	else if (c)
-		output = run_cmdlet(sh, c, &a, NULL, true);
+		output = run_cmdlet(sh, c, &a, NULL);
 	if (output)
 		view_print(sh, sh->out, output);
 	else

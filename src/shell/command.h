@@ -4,8 +4,8 @@
 
 #include "shell/shell.h"
 
-/* Run it on what came through the pipeline (NULL: it begins one); `last`: nothing
- * follows. The objects it gave, a new array; NULL when thrown. */
-json_t *command_run(struct shell *sh, const struct node *command, json_t *input, bool last);
+/* Run it on what came through the pipeline (NULL: it begins one). The objects it
+ * gave, a new array; NULL when thrown. */
+json_t *command_run(struct shell *sh, const struct node *command, json_t *input);
 
 #endif

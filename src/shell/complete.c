@@ -148,8 +148,7 @@ json_t *shell_complete(struct shell *sh, const char *line, size_t cursor, size_t
 	char *prefix = strndup(line + *word, cursor - *word);
 	if (*word == command) {
 		for (unsigned i = 0; (c = cmdlet_at(i)); i++)
-			if (!(c->flags & HIDDEN))
-				add_candidate(all, prefix, c->name, 0);
+			add_candidate(all, prefix, c->name, 0);
 		free(prefix);
 		return all;
 	}

@@ -71,17 +71,15 @@ static void add_wrapped(struct text *t, const char *s, unsigned indent)
 	text_add(t, "\n");
 }
 
-static void add_parameter(struct text *t, const struct cmdlet *c, const struct parameter *p)
+static void add_parameter(struct text *t, const struct parameter *p)
 {
 	char type[80];
 	text_addf(t, "    -%s", p->name);
 	if (TYPE_OF(p) != SWITCH)
 		text_addf(t, " <%s>", parameter_type_name(p, type, sizeof(type)));
 	text_add(t, "\n");
-	if (p->fate == REFUSED)
-		text_add(t, "        Not supported. ");
 	if (p->fate == REFUSED) {
-		text_addf(t, "%s\n\n", p->help);
+		text_addf(t, "        Not supported. %s\n\n", p->help);
 		return;
 	}
 	if (p->help)
@@ -110,7 +108,6 @@ static void add_parameter(struct text *t, const struct cmdlet *c, const struct p
 		text_add(t, ".");
 	}
 	text_add(t, "\n\n");
-	(void)c;
 }
 
 static void add_examples(struct text *t, const struct cmdlet *c)
@@ -148,8 +145,6 @@ static void add_overview(struct text *t)
 		 "that run. Start with: New-VM lab; Set-VMProcessor lab -ExposeVirtualizationExtensions $true;\n"
 		 "Start-VM lab; Connect-VMConsole lab.\n");
 	for (unsigned i = 0; (c = cmdlet_at(i)); i++) {
-		if (c->flags & HIDDEN)
-			continue;
 		if (strcmp(module, c->module)) {
 			module = c->module;
 			text_addf(t, "\n%s\n", module);
@@ -169,7 +164,7 @@ static void add_help(struct text *t, const struct cmdlet *c, struct call *call)
 	if (wanted) {
 		for (unsigned i = 0; (p = cmdlet_parameter(c, i)); i++)
 			if (value_like(p->name, json_string_value(wanted), false))
-				add_parameter(t, c, p);
+				add_parameter(t, p);
 		return;
 	}
 	text_addf(t, "\nNAME\n    %s\n\nSYNOPSIS\n    %s\n\n", c->name, c->synopsis);
@@ -186,9 +181,11 @@ static void add_help(struct text *t, const struct cmdlet *c, struct call *call)
 		for (unsigned i = 0; (p = cmdlet_parameter(c, i)); i++)
 			if (full || !cmdlet_parameter_is_common(c, i)) {
 				if (full || p->fate == WORKS)
-					add_parameter(t, c, p);
+					add_parameter(t, p);
 			}
 	}
+	if (full && c->output)
+		text_addf(t, "OUTPUT\n    %s%s\n\n", c->output, c->flags & PASSTHRU ? ", with -Passthru" : "");
 	if (examples || full)
 		add_examples(t, c);
 	else if (c->examples)
@@ -211,8 +208,7 @@ json_t *help_get(struct shell *sh, struct call *call)
 	}
 	/* A part of a name, or a pattern, lists what it fits. */
 	for (unsigned i = 0; (c = cmdlet_at(i)); i++)
-		if (!(c->flags & HIDDEN) && (value_has_wildcard(name) ? value_like(c->name, name, false) :
-					     strcasestr(c->name, name) != NULL)) {
+		if (value_has_wildcard(name) ? value_like(c->name, name, false) : strcasestr(c->name, name) != NULL) {
 			text_addf(&t, "%-30s %s\n", c->name, c->synopsis);
 			one = c;
 			matches++;
@@ -243,8 +239,6 @@ json_t *help_commands(struct shell *sh, struct call *call)
 		const char *dash = strchr(c->name, '-');
 		char v[32];
 		size_t k;
-		if (c->flags & HIDDEN)
-			continue;
 		json_array_foreach(names, k, name)
 			wanted |= value_like(c->name, json_string_value(name), false) ||
 				list_has(c->aliases, json_string_value(name));

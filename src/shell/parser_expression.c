@@ -364,6 +364,8 @@ struct node *parser_primary(struct parser *p)
 	return n ? parse_members(p, n) : NULL;
 }
 
+#define OPERATOR_SIZE 16	/* the longest is notcontains, with c before it */
+
 /* Binary operators by level, weakest first. Those of words are -name, with c
  * or i before them where `cased`. */
 enum level { LEVEL_LOGICAL, LEVEL_COMPARISON, LEVEL_ADD, LEVEL_MULTIPLY, LEVEL_RANGE, LEVEL_COMMA, LEVEL_UNARY };
@@ -386,7 +388,7 @@ static const struct {
 
 /* The operator of `level` at the present place: its text into `name` (lower
  * case, c kept, i dropped) and its length; 0: none. */
-static unsigned at_operator(struct parser *p, enum level level, char *name, size_t room)
+static unsigned at_operator(struct parser *p, enum level level, char name[OPERATOR_SIZE])
 {
 	unsigned dash, length = lexer_parameter(&p->lx, &dash);
 	char c = lexer_byte(&p->lx, 0);
@@ -406,7 +408,6 @@ static unsigned at_operator(struct parser *p, enum level level, char *name, size
 			if (exact)
 				name[at++] = 'c';
 			memcpy(name + at, word_operators[i].name, size + 1);
-			(void)room;
 			return length;
 		}
 		return 0;
@@ -452,7 +453,7 @@ static struct node *parse_unary(struct parser *p);
 
 static struct node *parse_level(struct parser *p, enum level level)
 {
-	char name[16];
+	char name[OPERATOR_SIZE];
 	if (level == LEVEL_UNARY)
 		return parse_unary(p);
 	struct node *left = parse_level(p, level + 1);
@@ -487,7 +488,7 @@ static struct node *parse_level(struct parser *p, enum level level)
 			p->lx.at = before;
 			return list;
 		}
-		n = at_operator(p, level, name, sizeof(name));
+		n = at_operator(p, level, name);
 		if (!n) {
 			p->lx.at = before;
 			return left;

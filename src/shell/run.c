@@ -159,13 +159,12 @@ static json_t *run_stages(struct shell *sh, const struct node *stage)
 	json_t *list = NULL;
 	for (; stage; stage = next_stage(stage)) {
 		json_t *output;
-		bool last = !next_stage(stage);
 		if (shell_check_interrupt(sh)) {
 			json_decref(list);
 			return NULL;
 		}
 		if (stage->kind == NODE_COMMAND) {
-			output = command_run(sh, stage, list, last);
+			output = command_run(sh, stage, list);
 		} else {
 			json_t *v = shell_eval(sh, stage, false);
 			output = !v ? NULL : json_is_array(v) ? json_incref(v) : json_array();
