@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "net/role.h"
+#include "net/sandbox.h"
 #include "service/client.h"
 #include "service/paths.h"
 #include "service/rpc.h"
@@ -601,6 +602,8 @@ static int run(const struct options *o)
 		status = e.status;
 	} else {
 		answer_starter(json_pack("{s:b,s:i}", "Ready", true, "Pid", (int)getpid()));
+		if (!o->id)
+			sandbox_enter();	/* nothing more will be asked of it */
 		while (!p->stop)
 			one_turn(l);
 	}
