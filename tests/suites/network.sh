@@ -115,6 +115,21 @@ is "lan: together, cut off, on at once, off at once" "answers silent answers sil
 matches "lan: the counter says why" '*"Frames":[1-9]*"dropped:sourceaddressisnotthisadapter'"'"'s(seeMacAddressSpoofing)"' "$first"
 is "lan: vEthernet's responder answers" answers "$(said two "ping 192.168.77.1")"
 kill $two
+# refused CASE SENTENCE METHOD PARAMETERS
+refused() { is "lan: $1" "nestor: $2" "$(call lan "$3" "$4" 2>&1)"; }
+refused "another's MAC address" "The MAC address 00-15-5D-00-00-01 is already another port's of this switch; give the adapter another." \
+	Port.Add '{"Id":"two","MacAddress":"00155D000001"}'
+refused "a group's MAC address" 'MacAddress "01155D000001" is no unicast MAC address; write it like 00155D010203.' \
+	Port.Add '{"Id":"two","MacAddress":"01155D000001"}'
+refused "a port that is not there" 'The switch has no port "nobody".' Port.Set '{"Id":"nobody"}'
+refused "an address that is none" 'Address "192.168.1.1" is none; write it like 192.168.100.1/24.' \
+	Host.AddAddress '{"Address":"192.168.1.1"}'
+refused "a mapping without a NAT" "The switch has no NAT." Mapping.Add \
+	'{"Protocol":"TCP","ExternalPort":1,"InternalAddress":"10.0.0.1"}'
+refused "an unknown method" "A switch has no such method." Switch.Fly '{}'
+is "lan: a switch that does not run" 66 "$(timeout 20 "$NESTOR" run --engine soft --serial none \
+	--kernel "$IMAGES/vmlinuz" --network switch=nowhere >/dev/null 2>"$OUT/nowhere.err"; echo $?)"
+matches "lan: and why" "*no such switch runs*nestor switch --id nowhere*" "$(cat "$OUT/nowhere.err")"
 check "lan: a second switch of the name is refused" sh -c '! timeout 10 "$NESTOR" switch --id lan >/dev/null 2>&1'
 check "lan: it stops" call lan Switch.Stop
 check "lan: and leaves no sockets" until_true 5 sh -c '[ ! -e "$NESTOR_RUNTIME/lan.ports" ] && [ ! -e "$NESTOR_RUNTIME/lan.switch" ]'
