@@ -2,8 +2,10 @@
 
 #include "base/log.h"
 #include "net/port.h"
+#include "service/client.h"
 #include "service/paths.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -20,6 +22,7 @@ enum {
 	CABLE_FD = 3,		/* in the switch process */
 	ARGUMENTS = 64,
 	LINE_SIZE = 2048,
+	STATE_MS = 2000,	/* for a switch to say its name */
 	WORD_SIZE = 128,
 };
 
@@ -134,6 +137,40 @@ static int open_nat(struct vm_network *n, struct error *e)
 	return result;
 }
 
+/* Is the switch whose control socket is at path called this? */
+static bool is_called(const char *path, const char *name)
+{
+	struct error e;
+	struct rpc_client *c = rpc_connect(path, &e);
+	json_t *state = c ? rpc_request(c, "Switch.State", NULL, STATE_MS, NULL, NULL, &e) : NULL;
+	const char *its = json_string_value(json_object_get(state, "Name"));
+	bool same = its && !strcasecmp(its, name);
+	json_decref(state);
+	rpc_disconnect(c);
+	return same;
+}
+
+/* The socket for cables of the switch with this id, else with this name. */
+static bool find_switch(const char *name, char *path, size_t room)
+{
+	static const char control[] = ".switch";
+	struct dirent *d;
+	bool found = !strchr(name, '/') && paths_runtime_file(path, room, name, "ports") &&
+		!access(path, F_OK);
+	DIR *folder = found ? NULL : opendir(paths_runtime());
+	while (folder && !found && (d = readdir(folder))) {
+		size_t n = strlen(d->d_name);
+		if (n <= strlen(control) || strcmp(d->d_name + n - strlen(control), control))
+			continue;
+		d->d_name[n - strlen(control)] = '\0';
+		found = paths_runtime_file(path, room, d->d_name, "switch") &&
+			is_called(path, name) && paths_runtime_file(path, room, d->d_name, "ports");
+	}
+	if (folder)
+		closedir(folder);
+	return found;
+}
+
 static int open_switch(struct vm_network *n, unsigned place, struct error *e)
 {
 	char name[WORD_SIZE], path[PATHS_MAX], hello[2 * WORD_SIZE], mac[MAC_TEXT];
@@ -142,12 +179,10 @@ static int open_switch(struct vm_network *n, unsigned place, struct error *e)
 	snprintf(name, sizeof name, "%.*s", (int)strcspn(given, ","), given);
 	if (paths_prepare(e))
 		return -1;
-	if (!paths_runtime_file(path, sizeof path, name, "ports"))
-		return error_set(e, STATUS_USAGE, "--network switch=%s: the name is too long.", name);
-	if (access(path, F_OK))
+	if (!find_switch(name, path, sizeof path))
 		return error_set(e, STATUS_FILE,
-			"--network switch=%s: no such switch runs (there is no %s); start it with `nestor switch --id %s`.",
-			name, path, name);
+			"--network switch=%s: no such switch runs (looked for in %s); start it with `nestor switch --id %s`.",
+			name, paths_runtime(), name);
 	if (!find_word(n->value, "port", 0, port, sizeof port))
 		snprintf(port, sizeof port, "run-%d-%u", (int)getpid(), place);
 	snprintf(hello, sizeof hello, "nestor-port 1 %s %s", port, mac_format(n->mac, mac));

@@ -89,12 +89,12 @@ dropped() {
 		grep -o '"Reason":"SourceAddress","Direction":"Sent","Frames":[0-9]*,"Text":"[^"]*"' | head -n 1
 }
 spoofing() { call lan Port.Set "{\"Id\":\"one\",\"MacAddressSpoofing\":$1}" >/dev/null; }
-check "lan: the switch starts" start lan
+check "lan: the switch starts" start lan --name "Test Net"
 check "lan: it answers ping at vEthernet's address" call lan Host.Set '{"MacAddress":"00155D0000FF"}'
 call lan Host.AddAddress '{"Address":"192.168.77.1/24"}' >/dev/null
 call lan Port.Add '{"Id":"one","MacAddress":"00155D000001","Name":"one"}' >/dev/null
 guest two "address:192.168.77.3/24,ping:192.168.77.1:5,say:up,sleep:140" \
-	--network switch=lan,mac=00155D000003
+	--network "switch=test net,mac=00155D000003"
 two=$!
 cat >"$run/words" <<END
 address:192.168.77.2/24,ping:192.168.77.3:60,say:together,
