@@ -78,7 +78,9 @@ static void data_segments_drop(struct cpu *cpu)
 		}
 		if (conforming || (g->access_rights & AR_DPL) >> AR_DPL_SHIFT >= cpu->cpl)
 			continue;
-		*g = (struct segment){ .access_rights = AR_UNUSABLE };
+		/* Only the selector becomes null: the base of FS or GS stays. */
+		g->selector = 0;
+		g->access_rights |= AR_UNUSABLE;
 		segment_bounds_update(cpu, data[n]);
 	}
 }
