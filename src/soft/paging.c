@@ -55,6 +55,8 @@ static bool entry_set(struct cpu *cpu, uint64_t gpa, uint64_t linear, unsigned w
 		return true;
 	void *host = entry_host(cpu, gpa, linear, true);
 	bool done;
+	if (!host)
+		return false;	/* another processor has moved it by EPT since it was read */
 	if (width == 8) {
 		uint64_t expected = old;
 		done = __atomic_compare_exchange_n((uint64_t *)host, &expected, old | set, false,
