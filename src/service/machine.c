@@ -402,11 +402,11 @@ int machine_start(struct service *s, const char *id, json_t *config, struct erro
 			machine_kill(m);
 		/* It said it is ready and is gone already: started, and ended. */
 		json_t *record = wait_end(m, &status);
-		if (record && get_true(ready, "Ready")) {
+		if (get_true(ready, "Ready")) {
 			char reason[TAIL_SIZE + 256];
 			end_reason(m, record, status, reason, sizeof reason);
 			note_end(s, id, reason);
-			result = 0;
+			result = record ? 0 : error_set(e, STATUS_FAULT, "%.900s", reason);
 		}
 		json_decref(record);
 		remove_sockets(id);

@@ -141,28 +141,34 @@ const char *paths_executable(void)
 	return given ? given : "/proc/self/exe";
 }
 
+/* folder/part/name into path, when such a file can be read. */
+static bool take_readable(char *path, size_t room, const char *folder, const char *part, const char *name)
+{
+	char file[PATHS_MAX];
+	int n = snprintf(file, sizeof file, "%s/%s/%s", folder, part, name);
+	if (n < 0 || (size_t)n >= sizeof file || (size_t)n >= room)
+		return false;
+	memcpy(path, file, (size_t)n + 1);
+	return !access(path, R_OK);
+}
+
 bool paths_image(char *path, size_t room, const char *name)
 {
-	static const char *const beside[] = { "../images", "../share/nestor/images" };
+	static const char *const beside[] = { "../share/nestor/images", "../images" };
 	const char *given = variable("NESTOR_IMAGES");
 	char program[PATH_MAX];
-	if (given) {
-		snprintf(path, room, "%s/%s", given, name);
-		return !access(path, R_OK);
-	}
+	if (given)
+		return take_readable(path, room, given, ".", name);
 	ssize_t n = readlink(paths_executable(), program, sizeof program - 1);
-	if (n < 0) {
-		n = (ssize_t)strlen(paths_executable());
-		memcpy(program, paths_executable(), (size_t)n);
-	}
-	program[n] = '\0';
+	if (n >= 0)
+		program[n] = '\0';
+	else
+		snprintf(program, sizeof program, "%s", paths_executable());
 	char *slash = strrchr(program, '/');
 	if (slash)
 		*slash = '\0';
-	for (unsigned i = sizeof beside / sizeof *beside; i-- > 0;) {
-		snprintf(path, room, "%s/%s/%s", program, beside[i], name);
-		if (!access(path, R_OK))
+	for (unsigned i = 0; i < sizeof beside / sizeof *beside; i++)
+		if (take_readable(path, room, program, beside[i], name))
 			return true;
-	}
 	return false;
 }

@@ -168,7 +168,7 @@ static int choose_kernel(struct call *c, json_t *vm, json_t *config)
 	json_t *firmware = json_object_get(vm, "Firmware"), *initrds = json_array();
 	const char *kernel = get_text(firmware, "KernelPath"), *append = get_text(firmware, "KernelCommandLine");
 	const char *initrd = get_text(firmware, "InitialRamdiskPath"), *name = get_text(vm, "Name");
-	char image[PATHS_MAX], image_disk[PATHS_MAX];
+	char image[PATHS_MAX] = "", image_disk[PATHS_MAX] = "";
 	json_object_set_new(config, "Initrds", initrds);
 	if (!*kernel && json_array_size(json_object_get(vm, "Drives")))
 		return failed(c, vm, "NotSupported", "",

@@ -13,6 +13,7 @@
 #include "base/bits.h"
 #include "base/log.h"
 #include "engines.h"
+#include "service/cage.h"
 #include "service/crash.h"
 #include "service/paths.h"
 #include "service/roles.h"
@@ -335,17 +336,18 @@ static void leave_end_record(struct worker *w)
 	json_decref(record);
 }
 
-/* The service waits for this line; afterwards nobody reads there. */
-static void answer_service(json_t *answer)
+/* The service waits for this line; afterwards nobody reads there, and null takes
+ * the place of both pipes. */
+static void answer_service(json_t *answer, int null)
 {
 	char *line = json_dumps(answer, JSON_COMPACT);
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	dprintf(STDOUT_FILENO, "%s\n", line ? line : "{}");
 	free(line);
 	json_decref(answer);
 	dup2(null, STDIN_FILENO);
 	dup2(null, STDOUT_FILENO);
-	close(null);
+	if (null > STDERR_FILENO)
+		close(null);
 }
 
 static int prepare(struct worker *w, const char *id, struct error *e)
@@ -379,7 +381,7 @@ int worker_main(int argc, char *const argv[])
 	struct worker *w = alloc_zeroed(1, sizeof *w);
 	struct error e = { 0 };
 	pthread_t control;
-	int status;
+	int status, null;
 	if (argc != 2 || strcmp(argv[0], "--id")) {
 		log_line("nestor worker is started by the service: nestor worker --id ID.");
 		free(w);
@@ -389,15 +391,19 @@ int worker_main(int argc, char *const argv[])
 	crash_report();
 	if (prepare(w, argv[1], &e)) {
 		log_line("%s", e.text);
-		answer_service(json_pack("{s:s,s:i}", "Error", e.text, "Status", (int)e.status));
+		answer_service(json_pack("{s:s,s:i}", "Error", e.text, "Status", (int)e.status),
+			       STDERR_FILENO);
 		status = e.status;
 		goto out;
 	}
+	unlink(w->ended_path);
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (!cage_enter(&w->config, paths_runtime()))
+		log_line("Without Landlock the worker can open other files of its user.");
 	/* vm_create has blocked the signals: this thread inherits that. */
 	if (pthread_create(&control, NULL, control_run, w))
 		panic("the control thread cannot be started (%s)", strerror(errno));
-	unlink(w->ended_path);
-	answer_service(json_pack("{s:b,s:s}", "Ready", true, "Engine", w->engine));
+	answer_service(json_pack("{s:b,s:s}", "Ready", true, "Engine", w->engine), null);
 	status = w->status = vm_run(w->vm);
 	leave_end_record(w);
 	uv_async_send(&w->ended);

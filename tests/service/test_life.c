@@ -143,11 +143,32 @@ static void wait_gone(pid_t pid)
 	assert_int_equal(errno, ESRCH);
 }
 
+static void assert_end(const char *name, const char *part)
+{
+	const char *reason = vm(name, "EndReason");
+	if (!strstr(reason, part))
+		print_error("%s ended: \"%s\"\n", name, reason);
+	assert_non_null(strstr(reason, part));
+}
+
 static int64_t ms_now(void)
 {
 	struct timespec t;
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static bool has_no_new_privileges(pid_t pid)
+{
+	char path[64], line[128];
+	bool found = false;
+	snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+	FILE *file = fopen(path, "r");
+	while (file && fgets(line, sizeof line, file))
+		found = found || !strcmp(line, "NoNewPrivs:\t1\n");
+	if (file)
+		fclose(file);
+	return found;
 }
 
 static int cleaned(void **state)
@@ -185,6 +206,8 @@ static void started_and_turned_off(void **state)
 	says("current state", "Dynamic Memory");
 	pid_t pid = worker("lab");
 	assert_true(pid > 0);
+	assert_int_equal(getsid(pid), pid);
+	assert_true(has_no_new_privileges(pid));
 	fine("Stop-VM", "{'Name':['lab'],'TurnOff':true}");
 	assert_string_equal(vm("lab", "State"), "Off");
 	assert_string_equal(vm("lab", "EndReason"), "");
@@ -275,10 +298,10 @@ static void a_guest_that_ends_itself(void **state)
 	new_vm("dies", "dies");
 	fine("Start-VM", "{'Name':['exits']}");
 	wait_state("exits", "Off");
-	assert_non_null(strstr(vm("exits", "EndReason"), "0xf4"));
+	assert_end("exits", "0xf4");
 	fine("Start-VM", "{'Name':['dies']}");
 	wait_state("dies", "Off");
-	assert_non_null(strstr(vm("dies", "EndReason"), "triple fault"));
+	assert_end("dies", "triple fault");
 	/* The reason goes when it is started again. */
 	fine("Set-VMFirmware", "{'VMName':['dies'],'KernelPath':'%s/ignores'}", folder);
 	fine("Start-VM", "{'Name':['dies'],'Passthru':true}");
@@ -396,7 +419,7 @@ static void a_hypervisor_inside_forbids_a_resize(void **state)
 	fine("Set-VMProcessor", "{'VMName':['lab'],'ExposeVirtualizationExtensions':false}");
 	fine("Start-VM", "{'Name':['lab']}");
 	wait_state("lab", "Off");
-	assert_non_null(strstr(vm("lab", "EndReason"), "triple fault"));
+	assert_end("lab", "triple fault");
 }
 
 static void a_disk_is_used_once(void **state)
