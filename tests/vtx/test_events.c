@@ -494,6 +494,64 @@ static void test_task_switch(void **state)
 	}
 }
 
+/* --- what only a hypervisor's guest meets --- */
+
+enum { SELECTOR_USER_DATA = 0x23, SELECTOR_USER_CODE = 0x2b, SELECTOR_FRESH = 0x30,
+       AT_READ_ONLY = 0x200000 };
+
+static void descriptor_put(uint64_t table, unsigned selector, uint64_t descriptor)
+{
+	memory_write(machine->memory, table + (selector & ~7u), &descriptor, sizeof descriptor);
+}
+
+/* A hypervisor may enter its guest with a null FS whose hidden part is usable
+ * and of level 0. IRET to level 3 makes it null again, but keeps its base. */
+static void test_iret_keeps_fs_base(void **state)
+{
+	const uint64_t frame[5] = { AT_GUEST_CODE + 0x10, SELECTOR_USER_CODE, FLAG_FIXED, AT_STACK,
+				    SELECTOR_USER_DATA };
+	GUEST(0x48, 0xcf);	/* IRETQ */
+	descriptor_put(AT_GDT, SELECTOR_USER_DATA, 0x00cff3000000ffffull);
+	descriptor_put(AT_GDT, SELECTOR_USER_CODE, 0x00affb000000ffffull);
+	memory_write(machine->memory, AT_STACK - sizeof frame, frame, sizeof frame);
+	set(machine, GUEST_GDTR_LIMIT, 0xff);
+	set(machine, GUEST_RSP, AT_STACK - sizeof frame);
+	set(machine, GUEST_FS_SELECTOR, 0);
+	set(machine, GUEST_FS_BASE, 0x7f0012345000);
+	enter();
+	machine_step(machine);
+	assert_true(machine->cpu->nonroot);
+	assert_int_equal(machine->cpu->cpl, 3);
+	assert_int_equal(machine->cpu->seg[SEG_FS].access_rights & AR_UNUSABLE, AR_UNUSABLE);
+	assert_true(machine->cpu->seg[SEG_FS].base == 0x7f0012345000);
+}
+
+/* Under shadow paging the guest's GDT is write-protected: to set a code
+ * segment's accessed flag faults, and the far return must start over. */
+static void test_accessed_flag_faults(void **state)
+{
+	const uint64_t frame[2] = { AT_GUEST_CODE + 0x10, SELECTOR_FRESH };
+	const uint64_t read_only = AT_READ_ONLY | PTE_PS | PTE_P;
+	GUEST(0x48, 0xcb);	/* far RET */
+	memory_write(machine->memory, AT_PD + 8, &read_only, sizeof read_only);
+	descriptor_put(AT_READ_ONLY, SELECTOR_FRESH, 0x00af9a000000ffffull);
+	memory_write(machine->memory, AT_STACK - sizeof frame, frame, sizeof frame);
+	set(machine, GUEST_CR0, info(GUEST_CR0) | CR0_WP);
+	set(machine, GUEST_GDTR_BASE, AT_READ_ONLY);
+	set(machine, GUEST_GDTR_LIMIT, 0xff);
+	set(machine, GUEST_RSP, AT_STACK - sizeof frame);
+	set(machine, EXCEPTION_BITMAP, UINT32_MAX);
+	enter();
+	machine_step(machine);
+	assert_int_equal(info(EXIT_REASON), VMX_EXIT_EXCEPTION_NMI);
+	assert_int_equal(info(EXIT_INTERRUPTION_INFO) & VMX_INFO_VECTOR, EXC_PF);
+	assert_int_equal(info(EXIT_INTERRUPTION_ERROR), PF_P | PF_W);
+	assert_int_equal(info(EXIT_QUALIFICATION), AT_READ_ONLY + SELECTOR_FRESH + 5);
+	assert_int_equal(info(GUEST_RIP), AT_GUEST_CODE);
+	assert_int_equal(info(GUEST_RSP), AT_STACK - sizeof frame);
+	assert_int_equal(info(GUEST_CS_SELECTOR), SELECTOR_CODE);
+}
+
 /* --- real mode without "unrestricted guest" --- */
 
 /* INT 15h in virtual-8086 mode with CR4.VME: the redirection bitmap decides
@@ -558,6 +616,8 @@ int main(void)
 		cmocka_unit_test(test_init_sipi),
 		cmocka_unit_test(test_pause_loop),
 		cmocka_unit_test(test_task_switch),
+		cmocka_unit_test(test_iret_keeps_fs_base),
+		cmocka_unit_test(test_accessed_flag_faults),
 		cmocka_unit_test(test_redirected_interrupt),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);

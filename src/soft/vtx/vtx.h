@@ -65,8 +65,8 @@ void vtx_intercept_task_switch(struct cpu *cpu, uint16_t selector, enum task_swi
  * page-fault mask and match, or NMI exiting say so. `qualification`: #PF
  * linear address, #DB bits. */
 void vtx_intercept_event(struct cpu *cpu, const struct delivery *d, uint64_t qualification);
-/* Does this VMX MSR area / control make RDMSR-like rules differ: IRET with
- * virtual NMIs unblocks; called by IRET in non-root operation. */
+/* IRET in non-root operation begins: it ends the blocking by NMI that the
+ * controls say, also when it faults afterwards. */
 void vtx_iret(struct cpu *cpu);
 
 /* --- memory --- */
@@ -112,6 +112,5 @@ void vtx_stepped(struct cpu *cpu);
 bool vtx_wants_step(const struct cpu *cpu);	/* monitor trap flag: one instruction, then vtx_boundary_traps */
 /* Triple fault in the guest: exits. */
 void vtx_triple_fault(struct cpu *cpu);
-/* The instruction at which the next VM exit of a running string instruction etc. shows. */
 
 #endif
