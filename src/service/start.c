@@ -20,7 +20,7 @@
 
 /* What a guest of our own making boots without a kernel of its own. */
 static const char image_kernel[] = "vmlinuz", image_initrd[] = "l1.cpio",
-	image_append[] = "console=ttyS0 nokaslr panic=-1 nestor.run=shell";
+	image_append[] = "console=ttyS0 nokaslr panic=-1 nestor.run=l2";
 
 enum { LINE_SIZE = 512, OWN_MEMORY = 64 << 20 };
 
