@@ -2,6 +2,9 @@
 
 #include "base/bits.h"
 #include "base/log.h"
+#include "service/machine.h"
+#include "service/paths.h"
+#include "service/switches.h"
 
 #include <arpa/inet.h>
 #include <ifaddrs.h>
@@ -127,6 +130,7 @@ static int give_mac(struct call *c, json_t *copy, json_t *adapter)
 json_t *network_prepare(struct call *c, json_t *copy)
 {
 	json_t *adapters = json_object_get(copy, "Adapters"), *adapter, *list = json_array();
+	struct error e;
 	size_t i;
 	json_array_foreach(adapters, i, adapter) {
 		const char *network = get_text(adapter, "SwitchId"), *name = get_text(adapter, "SwitchName");
@@ -144,17 +148,64 @@ json_t *network_prepare(struct call *c, json_t *copy)
 			json_decref(list);
 			return NULL;
 		}
-		json_array_append(list, adapter);
+		char path[PATHS_MAX] = "";
+		if (*network)
+			paths_runtime_file(path, sizeof path, network, "ports");
+		json_array_append_new(list, json_pack("{s:O,s:O,s:s}", "Id", json_object_get(adapter, "Id"),
+			"MacAddress", json_object_get(adapter, "MacAddress"), "Path", path));
+	}
+	if (switches_sync(c->service, copy, &e)) {
+		call_error(c, "OperationFailed", get_text(copy, "Name"),
+			call_text(c, "'%s' failed to start. (Virtual machine ID %s)",
+				  get_text(copy, "Name"), call_guid(c, copy)),
+			e.text, call_text(c, "Get-VMNetworkAdapter -VMName '%s' | Disconnect-VMNetworkAdapter starts it without a network.",
+					  get_text(copy, "Name")));
+		json_decref(list);
+		return NULL;
 	}
 	return list;
 }
 
 int network_changed(struct call *c, json_t *vm, json_t *adapter)
 {
-	return 0;	/* workers have no adapters yet: nobody to tell */
+	struct error e;
+	if (!machine_find(c->service, get_text(vm, "Id")) || !switches_sync(c->service, NULL, &e))
+		return 0;
+	call_error(c, "OperationFailed", get_text(adapter, "Name"),
+		   "The change is stored, but the running switch could not follow it.", e.text,
+		   "Stop and start the virtual machine.");
+	return -1;
+}
+
+/* "3 frames dropped: …" for each reason. */
+static json_t *drops(json_t *port)
+{
+	json_t *list = json_array(), *drop;
+	size_t i;
+	json_array_foreach(json_object_get(port, "Dropped"), i, drop)
+		json_array_append_new(list, json_sprintf("%lld %s %s",
+			(long long)get_integer(drop, "Frames"),
+			!strcmp(get_text(drop, "Direction"), "Sent") ? "sent" : "for it",
+			get_text(drop, "Text")));
+	return list;
 }
 
 json_t *network_counters(struct service *s, json_t *vm, json_t *adapter)
 {
-	return NULL;
+	static const char *const counts[] = { "FramesSent", "BytesSent", "FramesReceived", "BytesReceived" };
+	const char *network = get_text(adapter, "SwitchId");
+	struct error e;
+	if (!*network || !machine_find(s, get_text(vm, "Id")))
+		return NULL;
+	json_t *list = switches_ask(s, network, "Port.List",
+				    json_pack("{s:O}", "Id", json_object_get(adapter, "Id")), &e);
+	json_t *port = json_array_get(list, 0), *object = port ? json_object() : NULL;
+	for (unsigned i = 0; port && i < ARRAY_SIZE(counts); i++)
+		json_object_set(object, counts[i], json_object_get(port, counts[i]));
+	if (port) {
+		json_object_set(object, "Connected", json_object_get(port, "Connected"));
+		json_object_set_new(object, "Dropped", drops(port));
+	}
+	json_decref(list);
+	return object;
 }

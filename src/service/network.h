@@ -2,9 +2,9 @@
  *
  * Configuration is the service's: switches, NATs and adapters are objects in
  * the store, and everything here is about them. Who carries frames (the switch
- * process, virtio-net in the worker) hooks in at three places, marked (data
- * path): it is told of a VM that starts, of an adapter that changed while its
- * VM runs, and asked for a port's counters. */
+ * processes, switches.h; virtio-net in the worker) is told of a VM that starts
+ * and of an adapter that changed while its VM runs, and asked for a port's
+ * counters: the functions marked (data path). */
 #ifndef NESTOR_SERVICE_NETWORK_H
 #define NESTOR_SERVICE_NETWORK_H
 

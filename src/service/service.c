@@ -18,6 +18,7 @@
 #include "service/network.h"
 #include "service/paths.h"
 #include "service/roles.h"
+#include "service/switches.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -150,7 +151,8 @@ static void on_call(void *owner, struct rpc_call *rpc)
 	pthread_attr_destroy(&attr);
 }
 
-/* Dynamic Memory: a thread, since it asks every worker and waits for answers. */
+/* Dynamic Memory and the switches: a thread, since it asks other processes and
+ * waits for answers. */
 _Noreturn static void *balance_run(void *arg)
 {
 	static const struct timespec second = { 1, 0 };
@@ -159,6 +161,7 @@ _Noreturn static void *balance_run(void *arg)
 		nanosleep(&second, NULL);
 		service_lock(s);
 		balance_tick(s);
+		switches_tick(s);
 		service_unlock(s);
 	}
 }

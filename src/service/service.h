@@ -17,6 +17,7 @@ struct service {
 	pthread_cond_t changed;		/* some machine's state changed, or a second passed */
 	struct store *store;
 	struct machine *machines;	/* machine.h */
+	struct switch_client *switches;	/* switches.h */
 	uint64_t seconds;		/* ticks since the start */
 	bool stopping;			/* the service is going: nothing new begins */
 };

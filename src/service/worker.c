@@ -13,6 +13,7 @@
 #include "base/bits.h"
 #include "base/log.h"
 #include "engines.h"
+#include "net/port.h"
 #include "service/cage.h"
 #include "service/crash.h"
 #include "service/paths.h"
@@ -61,6 +62,39 @@ static const char *text(json_t *object, const char *key)
 	return value ? value : "";
 }
 
+/* The descriptor of an adapter's port at a switch's socket. */
+static int open_port(const char *path, const char *id, struct error *e)
+{
+	char hello[LINE_SIZE];
+	snprintf(hello, sizeof hello, "nestor-port 1 %s", id);
+	return port_connect(path, hello, e);
+}
+
+static int take_networks(struct worker *w, struct error *e)
+{
+	struct vm_config *c = &w->config;
+	json_t *item;
+	size_t i;
+	json_array_foreach(json_object_get(w->config_json, "Adapters"), i, item) {
+		struct vm_network *n = &c->network[c->networks];
+		if (c->networks == VM_MAX_NETWORKS)
+			return error_set(e, STATUS_USAGE, "A VM takes at most %d network adapters.",
+					 VM_MAX_NETWORKS);
+		if (!mac_parse(text(item, "MacAddress"), n->mac))
+			return error_set(e, STATUS_USAGE, "The adapter's MAC address \"%.64s\" is none.",
+					 text(item, "MacAddress"));
+		n->kind = VM_NETWORK_SWITCH;
+		n->fd = -1;
+		if (*text(item, "Path")) {
+			n->fd = open_port(text(item, "Path"), text(item, "Id"), e);
+			if (n->fd < 0)
+				return -1;
+		}
+		c->networks++;
+	}
+	return 0;
+}
+
 /* Strings stay the JSON text's. */
 static int take_config(struct worker *w, struct error *e)
 {
@@ -99,7 +133,7 @@ static int take_config(struct worker *w, struct error *e)
 		c->disk[c->disks++] = (struct vm_disk){ path, strlen(path),
 			json_is_true(json_object_get(item, "ReadOnly")) };
 	}
-	return 0;
+	return take_networks(w, e);
 }
 
 static json_t *read_config(struct error *e)
@@ -215,6 +249,27 @@ static void do_set_memory(struct worker *w, struct rpc_call *c)
 	}
 }
 
+/* Plug an adapter's cable into its port at the switch with this socket. */
+static void do_network(struct worker *w, struct rpc_call *c)
+{
+	json_t *item, *params = rpc_params(c);
+	struct error e = { 0 };
+	size_t i;
+	json_array_foreach(json_object_get(w->config_json, "Adapters"), i, item) {
+		if (strcmp(text(item, "Id"), text(params, "Id")))
+			continue;
+		int fd = open_port(text(params, "Path"), text(params, "Id"), &e);
+		if (fd < 0) {
+			rpc_refuse(c, RPC_INTERNAL_ERROR, e.text);
+			return;
+		}
+		vm_network_connect(w->vm, (unsigned)i, fd);
+		rpc_answer(c, json_true());
+		return;
+	}
+	rpc_refuse(c, RPC_INVALID_PARAMS, "The VM has no such adapter.");
+}
+
 static void do_report(struct worker *w, struct rpc_call *c)
 {
 	char *lines = NULL;
@@ -250,6 +305,7 @@ static const struct {
 	{ "Worker.Pause", do_pause },
 	{ "Worker.Resume", do_resume },
 	{ "Worker.SetMemory", do_set_memory },
+	{ "Worker.Network", do_network },
 	{ "Worker.Report", do_report },
 	{ "Worker.Watch", do_watch },
 };
