@@ -63,16 +63,15 @@ static uint64_t return_rip(const struct cpu *cpu, const struct delivery *d)
 }
 
 /* RFLAGS as pushed: faults set RF, so that the instruction's own breakpoint
- * does not fire again; traps, interrupts and software events leave it. */
+ * does not fire again; instruction breakpoints themselves, traps, interrupts
+ * and software events leave it (SDM vol. 3, "Instruction-Breakpoint Exception
+ * Condition"). */
 static uint64_t pushed_flags(const struct cpu *cpu, const struct delivery *d)
 {
 	uint64_t flags = cpu_rflags(cpu);
 	if (d->injected)
 		return flags;
 	if (d->type == EVENT_TYPE_HARDWARE && d->vector != EXC_DB)
-		flags |= FLAG_RF;
-	if (d->type == EVENT_TYPE_HARDWARE && d->vector == EXC_DB && cpu->r[REG_RIP] == cpu->start_rip &&
-	    !cpu->trap_delivery)
 		flags |= FLAG_RF;
 	return flags;
 }
