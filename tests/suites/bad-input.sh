@@ -1,5 +1,5 @@
 # what: wrong command lines, broken kernels and absurd sizes get an answer
-# budget: 30
+# budget: 20
 # in: default
 . "$(dirname "$0")/../lib.sh"
 

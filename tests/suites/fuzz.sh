@@ -1,5 +1,5 @@
 # what: devices and parsers given random input, repeatably
-# budget: 30
+# budget: 20
 # in: default
 . "$(dirname "$0")/../meson-results.sh"
 run_meson_tests "$BUILD" fuzz

@@ -1,5 +1,5 @@
 # what: the unit tests: chips, tables, parsers, one concept each
-# budget: 60
+# budget: 100
 # in: default
 . "$(dirname "$0")/../meson-results.sh"
 run_meson_tests "$BUILD" unit
