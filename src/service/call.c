@@ -357,7 +357,7 @@ json_t *call_one_vm(struct call *c)
 
 static const struct cmdlet *const tables[] = {
 	vm_cmdlets, life_cmdlets, device_cmdlets, disk_cmdlets, network_cmdlets, nat_cmdlets,
-	host_cmdlets,
+	host_cmdlets, ip_cmdlets, feature_cmdlets,
 };
 
 static const struct cmdlet *find_cmdlet(const char *name)

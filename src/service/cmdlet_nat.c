@@ -1,6 +1,7 @@
 /* NetNat and NetNatStaticMapping: the configuration. One NAT with an internal
  * prefix per host, as there. */
 #include "service/network.h"
+#include "service/switches.h"
 
 #include "base/bits.h"
 
@@ -61,6 +62,14 @@ static bool prefix_fits(struct call *c, const char *parameter, const char *text)
 	return false;
 }
 
+/* The switches' processes do as the store says now. */
+static void follow(struct call *c)
+{
+	struct error e;
+	if (!c->what_if && switches_sync(c->service, NULL, &e))
+		call_say(c, "warning", call_text(c, "It is stored, but the running switch could not follow: %s", e.text));
+}
+
 static void new_nat(struct call *c)
 {
 	const char *name = call_string(c, "Name"), *internal = call_string(c, "InternalIPInterfaceAddressPrefix");
@@ -97,6 +106,7 @@ static void new_nat(struct call *c)
 		"ExternalIPInterfaceAddressPrefix", external ? external : "", "StaticMappings");
 	if (!call_put(c, STORE_NAT, nat))
 		call_object(c, nat_object(nat));
+	follow(c);
 	json_decref(nat);
 }
 
@@ -159,6 +169,7 @@ static void remove_nat(struct call *c)
 		else if (c->passthru || call_switch(c, "PassThru"))
 			call_object(c, nat_object(nat));
 	}
+	follow(c);
 	json_decref(found);
 }
 
@@ -256,6 +267,7 @@ static void add_mapping(struct call *c)
 	json_array_append_new(json_object_get(copy, "StaticMappings"), mapping);
 	if (!call_put(c, STORE_NAT, copy))
 		call_object(c, mapping_object(copy, mapping));
+	follow(c);
 	json_decref(copy);
 out:
 	json_decref(found);
@@ -327,6 +339,7 @@ static void remove_mapping(struct call *c)
 			call_put(c, STORE_NAT, copy);
 		json_decref(copy);
 	}
+	follow(c);
 	json_decref(found);
 }
 

@@ -5,6 +5,7 @@
 #include "base/bits.h"
 #include "service/machine.h"
 #include "service/settings.h"
+#include "service/switches.h"
 #include "service/vm_object.h"
 
 #include <ctype.h>
@@ -340,10 +341,12 @@ json_t *vm_adapter_object(struct service *s, json_t *vm, json_t *adapter)
 /* The host's own adapter on a switch that has one. */
 static json_t *host_adapter_object(json_t *network)
 {
+	char mac[MAC_DIGITS + 1];
+	switches_host_mac(get_text(network, "Id"), mac);
 	json_t *object = json_pack("{s:s,s:s,s:s,s:b,s:s,s:s,s:s,s:s,s:[s],s:[]}", "$type", "VMInternalNetworkAdapter",
 		"Name", get_text(network, "Name"), "Id", get_text(network, "Id"), "IsManagementOs", 1,
 		"VMName", "", "SwitchName", get_text(network, "Name"), "SwitchId", get_text(network, "Id"),
-		"MacAddress", "000000000000", "Status", "Ok", "IPAddresses");
+		"MacAddress", mac, "Status", "Ok", "IPAddresses");
 	json_object_set_new(object, "DeviceName", json_sprintf("vEthernet (%s)", get_text(network, "Name")));
 	return object;
 }
@@ -613,8 +616,45 @@ static int add_adapter_one(struct call *c, json_t *copy)
 	return 0;
 }
 
+/* -ManagementOS: a switch has one adapter of the host, vEthernet, or none. For
+ * an External switch that is a choice; an Internal one always has it, a Private
+ * one never. */
+static void set_management(struct call *c, bool wanted)
+{
+	const char *name = call_string(c, "SwitchName") ? call_string(c, "SwitchName") : call_string(c, "Name");
+	json_t *network = network_find_switch(c, name ? name : DEFAULT_SWITCH_NAME);
+	if (!network)
+		return;
+	const char *type = get_text(network, "SwitchType");
+	bool has = get_true(network, "AllowManagementOS");
+	const char *why = wanted && has ? "has one, vEthernet, and Nestor's switches have no more" :
+		!wanted && !has ? "has none" :
+		!strcmp(type, "Internal") ? "is Internal: the host is always on it" :
+		!strcmp(type, "Private") ? "is Private: the host is never on it" : NULL;
+	if (why) {
+		call_error(c, "InvalidState", get_text(network, "Name"), wanted ?
+			   "The network adapter of the management operating system could not be added." :
+			   "The network adapter of the management operating system could not be removed.",
+			   call_text(c, "The switch \"%s\" %s.", get_text(network, "Name"), why),
+			   "Get-VMNetworkAdapter -ManagementOS");
+		return;
+	}
+	if (!call_should(c, call_text(c, "%s will configure the virtual switch \"%s\".", c->cmdlet->name,
+				      get_text(network, "Name"))))
+		return;
+	json_t *copy = json_deep_copy(network);
+	json_object_set_new(copy, "AllowManagementOS", json_boolean(wanted));
+	if (!call_put(c, STORE_SWITCH, copy) && c->passthru)
+		call_object(c, host_adapter_object(copy));
+	json_decref(copy);
+}
+
 static void add_adapter(struct call *c)
 {
+	if (call_switch(c, "ManagementOS")) {
+		set_management(c, true);
+		return;
+	}
 	vm_each(c, "will add a network adapter to the virtual machine", add_adapter_one, NULL);
 }
 
@@ -627,6 +667,10 @@ static int remove_adapter_one(struct call *c, json_t *copy, json_t *adapter, siz
 
 static void remove_adapter(struct call *c)
 {
+	if (call_switch(c, "ManagementOS")) {
+		set_management(c, false);
+		return;
+	}
 	each_adapter(c, "will remove the network adapter", remove_adapter_one);
 }
 
@@ -699,8 +743,8 @@ const struct cmdlet network_cmdlets[] = {
 	{ "Set-VMNetworkAdapter", set_adapter,
 	  " VMNetworkAdapter Name ManagementOS MacAddressSpoofing DhcpGuard RouterGuard AllowTeaming PortMirroring IeeePriorityTag StaticMacAddress DynamicMacAddress VirtualSubnetId MaximumBandwidth MinimumBandwidthAbsolute MinimumBandwidthWeight StormLimit VmqWeight IovWeight DeviceNaming FixSpeed10G ",
 	  "VMName" },
-	{ "Add-VMNetworkAdapter", add_adapter, " Name SwitchName IsLegacy StaticMacAddress DynamicMacAddress ", "VMName" },
-	{ "Remove-VMNetworkAdapter", remove_adapter, " VMNetworkAdapter Name ", "VMName" },
+	{ "Add-VMNetworkAdapter", add_adapter, " Name SwitchName IsLegacy StaticMacAddress DynamicMacAddress ManagementOS ", "VMName" },
+	{ "Remove-VMNetworkAdapter", remove_adapter, " VMNetworkAdapter Name SwitchName ManagementOS ", "VMName" },
 	{ "Rename-VMNetworkAdapter", rename_adapter, " VMNetworkAdapter Name NewName ", "VMName" },
 	{ "Connect-VMNetworkAdapter", connect_adapter, " VMNetworkAdapter Name SwitchName VMSwitch ", "VMName" },
 	{ "Disconnect-VMNetworkAdapter", disconnect_adapter, " VMNetworkAdapter Name ", "VMName" },

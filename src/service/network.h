@@ -11,6 +11,8 @@
 #include "service/call.h"
 
 #define DEFAULT_SWITCH_NAME "Default Switch"
+/* Its network and the host's address in it, as the switch process has it. */
+#define DEFAULT_SWITCH_ADDRESS "10.0.2.2/24"
 /* Hyper-V's own id of it. */
 #define DEFAULT_SWITCH_ID "c08cb7b8-9b3c-408e-8e30-5e16a3aeb444"
 

@@ -50,7 +50,8 @@ struct cmdlet {
 };
 
 extern const struct cmdlet vm_cmdlets[], life_cmdlets[], device_cmdlets[], disk_cmdlets[],
-	network_cmdlets[], nat_cmdlets[], host_cmdlets[];
+	network_cmdlets[], nat_cmdlets[], host_cmdlets[], ip_cmdlets[],
+	feature_cmdlets[];
 
 /* Run method with params (borrowed): a result as docs/manager.md says; NULL
  * when there is no such method. Lock held. rpc may be NULL. */

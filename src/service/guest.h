@@ -1,0 +1,15 @@
+/* Where this service runs: on a host, or inside a VM of Nestor's own. */
+#ifndef NESTOR_SERVICE_GUEST_H
+#define NESTOR_SERVICE_GUEST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Is this system a guest of Nestor? Its ACPI tables say so, whatever the engine. */
+bool guest_is_nestors(void);
+
+/* The number-th network interface that is no loopback, from 0, those
+ * with a device first, by the kernel's order; false when there are not so many. */
+bool guest_interface(unsigned number, char *name, size_t room);
+
+#endif
