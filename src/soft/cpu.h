@@ -205,6 +205,8 @@ void event_deliver(struct cpu *cpu, const struct delivery *d);
 _Noreturn void cpu_continue(struct cpu *cpu);
 /* The guest died: dump and end. */
 _Noreturn void cpu_triple_fault(struct cpu *cpu);
+/* The guest cannot go on, for the reason given: the same. */
+_Noreturn void cpu_lost(struct cpu *cpu, const char *headline);
 /* Our own fault, or something we cannot do: ends the VM with a dump. */
 _Noreturn void cpu_give_up(struct cpu *cpu, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));

@@ -540,6 +540,11 @@ _Noreturn void cpu_triple_fault(struct cpu *cpu)
 	cpu_die(cpu, STATUS_DIED, "The guest died of a triple fault.");
 }
 
+_Noreturn void cpu_lost(struct cpu *cpu, const char *headline)
+{
+	cpu_die(cpu, STATUS_DIED, headline);
+}
+
 _Noreturn void cpu_give_up(struct cpu *cpu, const char *format, ...)
 {
 	char headline[512];

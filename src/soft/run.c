@@ -100,6 +100,9 @@ static void handle_init(struct cpu *cpu)
 		return;
 	lapic_reset(cpu->lapic, true);
 	cpu_reset(cpu, true);
+	/* The bootstrap processor would go on at the reset vector. */
+	if (lapic_base(cpu->lapic) & APIC_BASE_BSP)
+		cpu_lost(cpu, "The guest died: an INIT signal sent its boot processor to the reset vector, where there is no firmware.");
 	cpu->activity = ACTIVITY_WAIT_FOR_SIPI;
 }
 
