@@ -5,8 +5,6 @@
 
 const char chapter[] = "EPT and VPID";
 void chapter_setup(void) { }
-#define BEGIN() do { if (!vmx_begin()) return; } while (0)
-#define NEED(...) do { if (!control(__VA_ARGS__)) return; } while (0)
 #define BEGIN_EPT(bits) do { if (!vmx_begin() || !ept_begin(bits)) return; } while (0)
 enum { EPT_VPID_CAP = 0x48c };
 enum { P = 1, W = 2, U = 4, A = 0x20, D = 0x40, G = 0x100 };

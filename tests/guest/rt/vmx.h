@@ -110,6 +110,9 @@ extern unsigned vm_error;
 extern bool vm_entry_failed;
 /* Set or clear controls; false when the processor does not have one of them. */
 bool control(unsigned field, uint32_t set, uint32_t clear);
+/* How a rule begins, and what it needs: it ends, skipped, where that is missing. */
+#define BEGIN() do { if (!vmx_begin()) return; } while (0)
+#define NEED(...) do { if (!control(__VA_ARGS__)) return; } while (0)
 /* Skip the instruction that exited. */
 void vmx_skip(void);
 void vmx_launched(bool launched);	/* what vmx_run uses next */
