@@ -135,6 +135,71 @@ until_true 40 says plain L1 "kvm:"
 is "without the exposure the guest sees no VMX" none "$(said plain L1 extensions)"
 matches "and its KVM is refused" "refused: *" "$(said plain L1 kvm)"
 
+# --- Nestor inside: the page in L1, with L2 on the network both ways.
+cat >"$run/init" <<'END'
+#!/bin/sh
+# L1 that types what is in /commands; L2's console comes out with "L2 | ".
+export PATH=/bin NESTOR_STORE=/tmp/store
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+fact() { echo "[L1] $1: $2"; }
+. /lib/network
+network dhcp
+while read -r line; do
+	echo "PS> $line"
+	case $line in
+	Connect-VMConsole*) nestor "$line" </dev/null 2>&1 | awk '{ print "L2 | " $0; fflush() }' ;;
+	*) nestor "$line" 2>&1 ;;
+	esac
+	fact status $?
+done </commands
+fact resolver "$(cat /etc/resolv.conf)"
+fact end "power off"
+poweroff -f
+END
+l2='console=ttyS0 nokaslr panic=-1 quiet cryptomgr.notests'
+cat >"$run/commands" <<END
+Install-WindowsFeature Hyper-V | Out-Null
+New-VMSwitch -Name Bridge -NetAdapterName Ethernet | Out-Null
+New-VM outside -MemoryStartupBytes 128MB -SwitchName Bridge | Out-Null
+Set-VMFirmware outside -KernelPath /l2/vmlinuz -InitialRamdiskPath /l2/l2.cpio -KernelCommandLine "$l2 nestor.net=dhcp,say:off,sleep:3,dhcp,fetch:http://10.0.2.2:$port/file"
+Start-VM outside
+Connect-VMConsole outside
+new-vmswitch -name VmNAT -SwitchType Internal | Out-Null
+New-NetNat –Name LocalNAT –InternalIPInterfaceAddressPrefix “192.168.100.0/24” | Out-Null
+get-netadapter "vEthernet (VmNat)" | New-NetIPAddress -IPAddress 192.168.100.1 -AddressFamily IPv4 -PrefixLength 24 | Out-Null
+New-VM behind -MemoryStartupBytes 128MB -SwitchName VmNat | Out-Null
+Set-VMFirmware behind -KernelPath /l2/vmlinuz -InitialRamdiskPath /l2/l2.cpio -KernelCommandLine "$l2 nestor.level=behind nestor.net=address:192.168.100.2/24,gateway:192.168.100.1,ping:192.168.100.1:5,fetch:http://10.0.2.2:$port/file"
+Start-VM behind
+Connect-VMConsole behind
+get-netadapter "Ethernet" | New-NetIPAddress -IPAddress 10.0.2.99 -DefaultGateway 10.0.2.2 -AddressFamily IPv4 -PrefixLength 24
+Netsh interface ip add dnsserver “Ethernet” address=10.0.2.3
+Test-NetConnection 10.0.2.2 -Port $port -InformationLevel Quiet
+END
+printf 'file init 755 %s\nfile commands 644 %s\n' "$run/init" "$run/commands" >"$run/manifest"
+"$IMAGES/mkcpio" "$run/manifest" "$run/own.cpio"
+cat "$IMAGES/l1.cpio" "$run/own.cpio" >"$run/nested.cpio"
+does "a VM for Nestor inside" 'New-VM nested -MemoryStartupBytes 1GB -SwitchName "Default Switch" | Out-Null; Set-VMProcessor nested -ExposeVirtualizationExtensions $true'
+does "with an image that types the page" "Set-VMFirmware nested -KernelPath '$IMAGES/vmlinuz' -InitialRamdiskPath '$run/nested.cpio' -KernelCommandLine 'console=ttyS0 quiet nokaslr panic=-1'"
+does "it starts" 'Start-VM nested'
+watch nested nested
+l2_says() { grep -q "^L2 | \[L2\] $1" "$OUT/nested.log"; }
+l2_said() { tr -d '\r' <"$OUT/nested.log" | sed -n "s/^L2 | \[$1\] $2: //p" | tr '\n' ' ' | sed 's/ $//'; }
+until_true 60 l2_says "say: off"
+type '(Get-VMNetworkAdapter nested).Dropped'
+matches "bridged: L0's counter says why L2 gets nothing" "*sent dropped: source address is not this adapter's (see MacAddressSpoofing)*" "$typed"
+does "bridged: the page's command on L0" 'Get-VMNetworkAdapter -VMName nested | Set-VMNetworkAdapter -MacAddressSpoofing On'
+until_true 60 says nested L1 "end:"
+matches "L1's feature is ready" "*The processor has VMX, and KVM is loaded*" "$(cat "$OUT/nested.log")"
+matches "bridged: L2 gets no address with spoofing Off, and one with it On" "no answer 10.0.2.* router=10.0.2.2 dns=10.0.2.3" "$(l2_said L2 dhcp)"
+is "bridged: L2 fetches from L0 by HTTP" "$wanted" "$(l2_said L2 fetch)"
+is "NAT: L2 reaches its gateway" answers "$(l2_said behind 'ping 192.168.100.1')"
+is "NAT: L2 fetches from L0 by HTTP" "$wanted" "$(l2_said behind fetch)"
+matches "the page's lines inside a guest set its own adapter" "*IPAddress      : 10.0.2.99*InterfaceAlias : Ethernet*" "$(cat "$OUT/nested.log")"
+matches "and its DNS server" "*nameserver 10.0.2.3" "$(tr -d '\r' <"$OUT/nested.log" | sed -n '/resolver:/,/end:/p' | grep nameserver | tr '\n' ' ' | sed 's/ $//')"
+is "every line worked" "0" "$(said nested L1 status | tr ' ' '\n' | sort -u | tr '\n' ' ' | sed 's/ $//')"
+
 # --- Nothing is left.
 does "the end" 'Get-VM | Stop-VM -TurnOff -Force; Remove-NetNatStaticMapping -StaticMappingID 0 -Confirm:$false; Remove-NetNat LocalNAT -Confirm:$false; Remove-NetIPAddress 192.168.100.1 -Confirm:$false; Remove-VMSwitch VmNAT -Force'
 check "no switch runs when nobody needs one" until_true 10 sh -c '[ -z "$(ls "$NESTOR_RUNTIME" | grep "\.switch$")" ]'
