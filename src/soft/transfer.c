@@ -161,6 +161,32 @@ static bool real_or_v86(const struct cpu *cpu)
 	return !cpu_protected(cpu) || cpu_v86(cpu);
 }
 
+/* A far JMP or CALL that names a task gate or a TSS; #GP for any other type. */
+static void task_transfer(struct cpu *cpu, uint16_t selector, const struct descriptor *d,
+			  enum task_switch_source source)
+{
+	switch (descriptor_access_rights(d) & AR_TYPE) {
+	case TYPE_TASK_GATE:
+		if (cpu_long_mode(cpu))
+			break;
+		gate_privilege_check(cpu, selector, d);
+		present_check(cpu, d, selector);
+		task_gate(cpu, d, source);
+		return;
+	case TYPE_TSS16:
+	case TYPE_TSS:
+		if (cpu_long_mode(cpu))
+			break;
+		gate_privilege_check(cpu, selector, d);
+		tss_check(cpu, selector, d);
+		task_switch(cpu, selector, source, false, 0);
+		return;
+	default:
+		break;
+	}
+	raise_gp(cpu, selector_error(selector));
+}
+
 static void far_jmp(struct cpu *cpu, uint16_t selector, uint64_t offset)
 {
 	struct descriptor d;
@@ -191,23 +217,9 @@ static void far_jmp(struct cpu *cpu, uint16_t selector, uint64_t offset)
 		code_offset_check(cpu, &g.code.descriptor, g.offset);
 		code_enter(cpu, &g.code, g.offset);
 		return;
-	case TYPE_TASK_GATE:
-		if (cpu_long_mode(cpu))
-			break;
-		gate_privilege_check(cpu, selector, &d);
-		present_check(cpu, &d, selector);
-		task_gate(cpu, &d, TASK_SWITCH_JMP);
-		return;
-	case TYPE_TSS16:
-	case TYPE_TSS:
-		if (cpu_long_mode(cpu))
-			break;
-		gate_privilege_check(cpu, selector, &d);
-		tss_check(cpu, selector, &d);
-		task_switch(cpu, selector, TASK_SWITCH_JMP, false, 0);
-		return;
 	default:
-		break;
+		task_transfer(cpu, selector, &d, TASK_SWITCH_JMP);
+		return;
 	}
 	raise_gp(cpu, selector_error(selector));
 }
@@ -369,23 +381,9 @@ static void far_call(struct cpu *cpu, uint16_t selector, uint64_t offset, unsign
 		push_return(cpu, g.size);
 		code_enter(cpu, &g.code, g.offset);
 		return;
-	case TYPE_TASK_GATE:
-		if (cpu_long_mode(cpu))
-			break;
-		gate_privilege_check(cpu, selector, &d);
-		present_check(cpu, &d, selector);
-		task_gate(cpu, &d, TASK_SWITCH_CALL);
-		return;
-	case TYPE_TSS16:
-	case TYPE_TSS:
-		if (cpu_long_mode(cpu))
-			break;
-		gate_privilege_check(cpu, selector, &d);
-		tss_check(cpu, selector, &d);
-		task_switch(cpu, selector, TASK_SWITCH_CALL, false, 0);
-		return;
 	default:
-		break;
+		task_transfer(cpu, selector, &d, TASK_SWITCH_CALL);
+		return;
 	}
 	raise_gp(cpu, selector_error(selector));
 }
