@@ -7,6 +7,7 @@
 #include "service/settings.h"
 #include "service/switches.h"
 #include "service/vm_object.h"
+#include "vm/config.h"
 
 #include <ctype.h>
 #include <linux/capability.h>
@@ -16,7 +17,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { MAC_DIGITS = 12, ADAPTERS_MAX = 12, MULTICAST_BIT = 1 };
+enum { MAC_DIGITS = 12, ADAPTERS_MAX = VM_MAX_NETWORKS, MULTICAST_BIT = 1 };
 
 /* Switches. */
 

@@ -264,9 +264,9 @@ static json_t *wanted(struct service *s, json_t *network, json_t *starting)
 		want_ports(ports, id, starting);
 	addresses = addresses ? json_incref(addresses) : json_array();
 	nat = nat_of(s, addresses);
-	return json_pack("{s:o,s:o,s:s,s:O,s:s,s:b}", "Ports", ports, "Addresses", addresses,
+	return json_pack("{s:o,s:o,s:s,s:O?,s:s,s:b}", "Ports", ports, "Addresses", addresses,
 		"Nat", get_text(nat, "InternalIPInterfaceAddressPrefix"),
-		"Mappings", nat ? json_object_get(nat, "StaticMappings") : addresses,
+		"Mappings", nat ? json_object_get(nat, "StaticMappings") : NULL,
 		"Adapter", get_text(network, "NetAdapterName"),
 		"Host", !strcmp(get_text(network, "SwitchType"), "Internal"));
 }
