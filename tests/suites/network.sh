@@ -1,5 +1,5 @@
 # what: guests on networks: NAT with DHCP, switches and their rules, TAP and adapters in a namespace
-# budget: 80
+# budget: 70
 # in: default
 . "$(dirname "$0")/../lib.sh"
 

@@ -1,5 +1,5 @@
 # what: unit and fuzz tests under AddressSanitizer and UndefinedBehaviorSanitizer
-# budget: 140
+# budget: 130
 # in: default
 . "$(dirname "$0")/../meson-results.sh"
 asan=$BUILD/asan
