@@ -86,7 +86,7 @@ static void ram_wrote(struct cpu *cpu, const uint8_t *host, unsigned size)
 /* An access that begins below the canonical hole may not end in it. */
 static void second_page_check(struct cpu *cpu, uint64_t second)
 {
-	if (unlikely(cpu->mode == MODE_64 && ((second >> 47) + 1) & ~1ull & 0x1ffff))
+	if (unlikely(cpu->mode == MODE_64 && !linear_canonical(second)))
 		raise_gp(cpu, 0);
 }
 
@@ -268,7 +268,7 @@ uint64_t logical_to_linear_slow(struct cpu *cpu, enum segment_register s, uint64
 	enum exception e = s == SEG_SS ? EXC_SS : EXC_GP;
 	if (cpu->mode == MODE_64) {
 		uint64_t linear = offset + (s >= SEG_FS ? cpu->seg[s].base : 0);
-		if (((linear >> 47) + 1) & ~1ull & 0x1ffff)
+		if (!linear_canonical(linear))
 			raise_error(cpu, e, 0);
 		return linear;
 	}

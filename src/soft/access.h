@@ -10,6 +10,7 @@
 #define NESTOR_SOFT_ACCESS_H
 
 #include "soft/cpu.h"
+#include "x86/paging.h"
 
 /* What linear_read, linear_write, linear_pointer and linear_commit below do
  * when the fast path does not serve. */
@@ -79,7 +80,7 @@ uint64_t logical_to_linear_slow(struct cpu *cpu, enum segment_register s, uint64
 static inline uint64_t logical_to_linear(struct cpu *cpu, enum segment_register s, uint64_t offset,
 					 unsigned size, bool write)
 {
-	if (likely(cpu->mode == MODE_64 && s < SEG_FS && !(((offset >> 47) + 1) & ~1ull & 0x1ffff)))
+	if (likely(cpu->mode == MODE_64 && s < SEG_FS && linear_canonical(offset)))
 		return offset;
 	return logical_to_linear_slow(cpu, s, offset, size, write);
 }

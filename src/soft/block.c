@@ -19,6 +19,7 @@
 #include "base/log.h"
 #include "soft/engine.h"
 #include "soft/tlb.h"
+#include "x86/paging.h"
 
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -142,7 +143,7 @@ static uint64_t fetch_address(struct cpu *cpu)
 {
 	uint64_t rip = cpu->r[REG_RIP];
 	if (cpu->mode == MODE_64) {
-		if (unlikely(((rip >> 47) + 1) & ~1ull & 0x1ffff))
+		if (unlikely(!linear_canonical(rip)))
 			raise_gp(cpu, 0);
 		return rip;
 	}

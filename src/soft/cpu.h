@@ -112,7 +112,6 @@ struct cpu {
 	uint8_t cpl;
 	uint8_t mode;		/* enum code_mode */
 	bool nonroot;		/* in VMX non-root operation */
-	bool user_data;		/* derived: TLB class of data accesses is TLB_USER */
 	uint32_t sysflags;	/* RFLAGS without the arithmetic flags (bit 1 clear too) */
 	struct tlb_entry *tlb;	/* current table for data accesses */
 	_Atomic uint32_t events;

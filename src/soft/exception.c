@@ -213,7 +213,7 @@ static void push(struct cpu *cpu, struct new_stack *s, uint64_t value, unsigned 
 		if (offset < s->bounds->low || offset + size - 1 > s->bounds->high || !s->bounds->writable)
 			raise_error(cpu, EXC_SS, s->error);
 		linear = (uint32_t)linear;
-	} else if (((linear >> 47) + 1) & ~1ull & 0x1ffff)
+	} else if (!linear_canonical(linear))
 		raise_error(cpu, EXC_SS, s->error);
 	if (s->tlb_class == TLB_USER)
 		linear_write(cpu, linear, value, size);
@@ -234,7 +234,7 @@ static void deliver_long(struct cpu *cpu, const struct delivery *d, const struct
 			raise_error(cpu, EXC_TS, (cpu->seg[SEG_TR].selector & ~3u) | ext_bit(d));
 		s.sp = system_read(cpu, cpu->seg[SEG_TR].base + at, 8);
 	}
-	if (((g->offset >> 47) + 1) & ~1ull & 0x1ffff)
+	if (!linear_canonical(g->offset))
 		raise_gp(cpu, ext_bit(d));
 	s.sp &= ~15ull;
 	push(cpu, &s, cpu->seg[SEG_SS].selector, 8);

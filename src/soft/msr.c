@@ -10,7 +10,7 @@
 #include "x86/paging.h"
 
 /* What a plain register accepts. */
-enum rule { ANY, CANONICAL, READ_ONLY, BITS_ONLY, MEMORY_TYPES };
+enum rule { ANY, CANONICAL, BITS_ONLY, MEMORY_TYPES };
 
 struct plain_msr {
 	uint32_t msr;
@@ -190,8 +190,6 @@ bool msr_write(struct cpu *cpu, uint32_t msr, uint64_t value)
 			if (!memory_types_valid(value, true))
 				return false;
 			break;
-		case READ_ONLY:
-			return false;
 		case ANY:
 			break;
 		}

@@ -90,11 +90,6 @@ static inline void gpr_set(struct cpu *cpu, unsigned n, uint64_t v, unsigned siz
 	}
 }
 
-static inline bool linear_canonical(uint64_t linear)
-{
-	return (uint64_t)((int64_t)(linear << 16) >> 16) == linear;
-}
-
 static inline uint64_t plain_linear(const struct cpu *cpu, const struct insn *i)
 {
 	return cpu->r[i->base] + (cpu->r[i->index] << i->scale) + (uint64_t)i->disp;

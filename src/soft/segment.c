@@ -326,7 +326,7 @@ static void load_system(struct cpu *cpu, const struct insn *i, enum segment_regi
 	if (!(ar & AR_P))
 		raise_error(cpu, EXC_NP, error);
 	uint64_t base = (uint64_t)d.upper << 32 | descriptor_base(&d);
-	if (((base >> 47) + 1) & ~1ull & 0x1ffff)
+	if (!linear_canonical(base))
 		raise_gp(cpu, error);
 	if (s == SEG_TR)
 		descriptor_or(cpu, selector, &d, TYPE_BUSY << 8);
@@ -380,7 +380,7 @@ static void op_load_table(struct cpu *cpu, const struct insn *i)
 	uint16_t limit = (uint16_t)linear_read(cpu, linear, 2);
 	uint64_t base = linear_read(cpu, linear + 2, width);
 	if (width == 8) {
-		if (((base >> 47) + 1) & ~1ull & 0x1ffff)
+		if (!linear_canonical(base))
 			raise_gp(cpu, 0);
 	} else if (i->size == 2)
 		base &= 0xffffff;

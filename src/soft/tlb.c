@@ -104,7 +104,6 @@ void tlb_class_select(struct cpu *cpu)
 {
 	enum tlb_class c = cpu->cpl == 3 ? TLB_USER :
 		cpu->cr4 & CR4_SMAP && cpu->sysflags & FLAG_AC ? TLB_SUPERVISOR_AC : TLB_SUPERVISOR;
-	cpu->user_data = c == TLB_USER;
 	if (unlikely(c == TLB_USER && cpu->cr0 & CR0_AM && cpu->sysflags & FLAG_AC))
 		cpu->tlb = cpu->contexts->none;
 	else

@@ -19,4 +19,10 @@ enum { PHYSICAL_BITS = 40, LINEAR_BITS = 48 };
 #define PTE_ADDRESS (PHYSICAL_MASK & ~0xfffull)
 #define PTE_RESERVED BITS(51, PHYSICAL_BITS)
 
+/* Canonical: bits 63:48 repeat bit 47 (SDM vol. 1, "Canonical Addressing"). */
+static inline bool linear_canonical(uint64_t linear)
+{
+	return (uint64_t)sign_extend(linear, LINEAR_BITS) == linear;
+}
+
 #endif

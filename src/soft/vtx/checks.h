@@ -130,7 +130,7 @@ enum check_section {
 	  !(F(HOST_##s##_SELECTOR) & 7), (HOST_##s##_SELECTOR))
 #define HOST_CANONICAL_CHECK(X, s) \
 	X(HOST_##s##_BASE, HOST_SEGMENT, "the base of host " #s " must be canonical", \
-	  vtx_canonical(F(HOST_##s##_BASE)), (HOST_##s##_BASE))
+	  linear_canonical(F(HOST_##s##_BASE)), (HOST_##s##_BASE))
 
 #define HOST_CHECKS(X) \
 	X(HOST_CR0, HOST_CONTROL, "host CR0 bits 0 (PE), 5 (NE) and 31 (PG) must be 1, and bits 63:32 must be 0", \
@@ -142,9 +142,9 @@ enum check_section {
 	X(HOST_CR3, HOST_CONTROL, "host CR3 must not exceed the physical-address width", \
 	  !(F(HOST_CR3) & ~PHYSICAL_MASK), (HOST_CR3)) \
 	X(HOST_SYSENTER_ESP, HOST_CONTROL, "host IA32_SYSENTER_ESP must be canonical", \
-	  vtx_canonical(F(HOST_SYSENTER_ESP)), (HOST_SYSENTER_ESP)) \
+	  linear_canonical(F(HOST_SYSENTER_ESP)), (HOST_SYSENTER_ESP)) \
 	X(HOST_SYSENTER_EIP, HOST_CONTROL, "host IA32_SYSENTER_EIP must be canonical", \
-	  vtx_canonical(F(HOST_SYSENTER_EIP)), (HOST_SYSENTER_EIP)) \
+	  linear_canonical(F(HOST_SYSENTER_EIP)), (HOST_SYSENTER_EIP)) \
 	X(HOST_PAT, HOST_CONTROL, "each byte of host IA32_PAT must be 0, 1, 4, 5, 6 or 7", \
 	  !EXIT(LOAD_PAT) || pat_valid(F(HOST_PAT)), (HOST_PAT)) \
 	X(HOST_EFER_RESERVED, HOST_CONTROL, "reserved bits of host IA32_EFER must be 0", \
@@ -184,7 +184,7 @@ enum check_section {
 	X(SPACE_64_PAE, HOST_SPACE, "host CR4 bit 5 (PAE) must be 1 when \"host address-space size\" is 1", \
 	  !EXIT(HOST_ADDRESS_SPACE) || F(HOST_CR4) & CR4_PAE, (HOST_CR4, EXIT_CONTROLS)) \
 	X(SPACE_64_RIP, HOST_SPACE, "host RIP must be canonical when \"host address-space size\" is 1", \
-	  !EXIT(HOST_ADDRESS_SPACE) || vtx_canonical(F(HOST_RIP)), (HOST_RIP, EXIT_CONTROLS))
+	  !EXIT(HOST_ADDRESS_SPACE) || linear_canonical(F(HOST_RIP)), (HOST_RIP, EXIT_CONTROLS))
 
 /* --- "Checking and Loading Guest State" --- */
 #define V86_BASE_CHECK(X, s) \
@@ -254,9 +254,9 @@ enum check_section {
 	X(GUEST_DR7, GUEST_CONTROL, "bits 63:32 of guest DR7 must be 0", \
 	  !ENTRY(LOAD_DEBUG) || !(F(GUEST_DR7) >> 32), (GUEST_DR7)) \
 	X(GUEST_SYSENTER_ESP, GUEST_CONTROL, "guest IA32_SYSENTER_ESP must be canonical", \
-	  vtx_canonical(F(GUEST_SYSENTER_ESP)), (GUEST_SYSENTER_ESP)) \
+	  linear_canonical(F(GUEST_SYSENTER_ESP)), (GUEST_SYSENTER_ESP)) \
 	X(GUEST_SYSENTER_EIP, GUEST_CONTROL, "guest IA32_SYSENTER_EIP must be canonical", \
-	  vtx_canonical(F(GUEST_SYSENTER_EIP)), (GUEST_SYSENTER_EIP)) \
+	  linear_canonical(F(GUEST_SYSENTER_EIP)), (GUEST_SYSENTER_EIP)) \
 	X(GUEST_PAT, GUEST_CONTROL, "each byte of guest IA32_PAT must be 0, 1, 4, 5, 6 or 7", \
 	  !ENTRY(LOAD_PAT) || pat_valid(F(GUEST_PAT)), (GUEST_PAT)) \
 	X(GUEST_EFER_RESERVED, GUEST_CONTROL, "reserved bits of guest IA32_EFER must be 0", \
@@ -278,13 +278,13 @@ enum check_section {
 	V86_BASE_CHECK(X, CS) V86_BASE_CHECK(X, SS) V86_BASE_CHECK(X, DS) V86_BASE_CHECK(X, ES) \
 	V86_BASE_CHECK(X, FS) V86_BASE_CHECK(X, GS) \
 	X(GUEST_TR_BASE, GUEST_SEGMENT, "the base of guest TR must be canonical", \
-	  vtx_canonical(F(GUEST_TR_BASE)), (GUEST_TR_BASE)) \
+	  linear_canonical(F(GUEST_TR_BASE)), (GUEST_TR_BASE)) \
 	X(GUEST_FS_BASE, GUEST_SEGMENT, "the base of guest FS must be canonical", \
-	  vtx_canonical(F(GUEST_FS_BASE)), (GUEST_FS_BASE)) \
+	  linear_canonical(F(GUEST_FS_BASE)), (GUEST_FS_BASE)) \
 	X(GUEST_GS_BASE, GUEST_SEGMENT, "the base of guest GS must be canonical", \
-	  vtx_canonical(F(GUEST_GS_BASE)), (GUEST_GS_BASE)) \
+	  linear_canonical(F(GUEST_GS_BASE)), (GUEST_GS_BASE)) \
 	X(GUEST_LDTR_BASE, GUEST_SEGMENT, "the base of guest LDTR must be canonical unless it is unusable", \
-	  !usable(c, SEG_LDTR) || vtx_canonical(F(GUEST_LDTR_BASE)), (GUEST_LDTR_BASE, GUEST_LDTR_ACCESS_RIGHTS)) \
+	  !usable(c, SEG_LDTR) || linear_canonical(F(GUEST_LDTR_BASE)), (GUEST_LDTR_BASE, GUEST_LDTR_ACCESS_RIGHTS)) \
 	X(GUEST_CS_BASE_32, GUEST_SEGMENT, "bits 63:32 of the base of guest CS must be 0", \
 	  !(F(GUEST_CS_BASE) >> 32), (GUEST_CS_BASE)) \
 	BASE_32_CHECK(X, SS) BASE_32_CHECK(X, DS) BASE_32_CHECK(X, ES) \
@@ -375,9 +375,9 @@ enum check_section {
 	  !usable(c, SEG_LDTR) || !(F(GUEST_LDTR_ACCESS_RIGHTS) & BITS(31, 17)), (GUEST_LDTR_ACCESS_RIGHTS)) \
 	/* descriptor-table registers */ \
 	X(GUEST_GDTR_BASE, GUEST_TABLE, "the base of guest GDTR must be canonical", \
-	  vtx_canonical(F(GUEST_GDTR_BASE)), (GUEST_GDTR_BASE)) \
+	  linear_canonical(F(GUEST_GDTR_BASE)), (GUEST_GDTR_BASE)) \
 	X(GUEST_IDTR_BASE, GUEST_TABLE, "the base of guest IDTR must be canonical", \
-	  vtx_canonical(F(GUEST_IDTR_BASE)), (GUEST_IDTR_BASE)) \
+	  linear_canonical(F(GUEST_IDTR_BASE)), (GUEST_IDTR_BASE)) \
 	X(GUEST_GDTR_LIMIT, GUEST_TABLE, "bits 31:16 of the limit of guest GDTR must be 0", \
 	  !(F(GUEST_GDTR_LIMIT) >> 16), (GUEST_GDTR_LIMIT)) \
 	X(GUEST_IDTR_LIMIT, GUEST_TABLE, "bits 31:16 of the limit of guest IDTR must be 0", \

@@ -332,7 +332,7 @@ static void invvpid(struct cpu *cpu, const struct insn *i)
 	admit_invalidate(cpu, i, VMX_EXIT_INVVPID, &type, &d);
 	uint16_t vpid = (uint16_t)d.low;
 	if (type > INVVPID_SINGLE_KEEP_GLOBALS || d.low >> 16 || (type != INVVPID_ALL && !vpid) ||
-	    (type == INVVPID_ADDRESS && !vtx_canonical(d.high))) {
+	    (type == INVVPID_ADDRESS && !linear_canonical(d.high))) {
 		vm_fail(cpu, VMX_ERROR_INVALIDATE_OPERAND);
 		return;
 	}

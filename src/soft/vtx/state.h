@@ -13,7 +13,6 @@
 
 /* Identifies the layout of our VMCS region; raise it when the layout changes. */
 #define VMCS_REVISION 0x4e530001u
-#define VMCS_SHADOW BIT(31)
 #define VMCS_NO_POINTER (~0ull)
 
 /* The preemption timer counts down when this bit of the TSC changes
@@ -98,11 +97,6 @@ static inline uint64_t vmcs_get(const struct vtx *v, enum vmcs_field field)
 static inline struct engine *vtx_engine(const struct vtx *v)
 {
 	return (struct engine *)v->cpu->engine;	/* its first member */
-}
-
-static inline bool vtx_canonical(uint64_t address)
-{
-	return (uint64_t)sign_extend(address, LINEAR_BITS) == address;
 }
 
 /* --- vmcs.c --- */
