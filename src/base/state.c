@@ -34,6 +34,7 @@ void state_section(struct state *s, const char *name, unsigned version)
 {
 	char padded[NAME_SIZE] = { 0 };
 	strncpy(padded, name, sizeof padded - 1);
+	s->loading = false;
 	state_put_bytes(s, padded, sizeof padded);
 	state_put(s, version, 4);
 }
@@ -56,9 +57,18 @@ uint64_t state_get(struct state *s, unsigned bytes)
 	return load_le(b, sizeof b);
 }
 
+void state_bytes(struct state *s, void *p, size_t n)
+{
+	if (s->loading)
+		state_get_bytes(s, p, n);
+	else
+		state_put_bytes(s, p, n);
+}
+
 unsigned state_open(struct state *s, const char *name)
 {
 	char found[NAME_SIZE];
+	s->loading = true;
 	state_get_bytes(s, found, sizeof found);
 	unsigned version = (unsigned)state_get(s, 4);
 	if (s->failed || strncmp(found, name, sizeof found - 1) || !version) {

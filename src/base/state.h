@@ -1,10 +1,15 @@
 /* Saved state: a little-endian, self-describing byte stream, so that a
  * checkpoint written today loads tomorrow on another build. A device writes a
  * section (name, version) and its fields in a fixed order; a field added later
- * raises the version and is read only when the version has it. */
+ * raises the version and is read only when the version has it.
+ *
+ * What is the same both ways is listed once: state_field() and its like write
+ * in a section that state_section() began, and read in one that state_open()
+ * found. A function made of them serves save and load. */
 #ifndef NESTOR_BASE_STATE_H
 #define NESTOR_BASE_STATE_H
 
+#include "base/bits.h"
 #include "base/error.h"
 
 #include <stdbool.h>
@@ -15,6 +20,7 @@ struct state {
 	uint8_t *data;
 	size_t size, room;
 	size_t at;	/* read position */
+	bool loading;	/* the section that is open is being read */
 	bool failed;	/* a read went past the end or met the wrong section */
 };
 
@@ -37,5 +43,16 @@ int state_finish(struct state *s, const char *name, struct error *e);
 
 #define state_put_field(s, field) state_put((s), (uint64_t)(field), sizeof(field))
 #define state_get_field(s, field) ((field) = (__typeof__(field))state_get((s), sizeof(field)))
+
+/* Write or read, as the open section goes: an integer, an array of integers,
+ * bytes as they are. */
+#define state_field(s, field) \
+	((s)->loading ? (void)state_get_field(s, field) : state_put_field(s, field))
+#define state_array(s, array) \
+	do { \
+		for (size_t n_ = 0; n_ < ARRAY_SIZE(array); n_++) \
+			state_field(s, (array)[n_]); \
+	} while (0)
+void state_bytes(struct state *s, void *p, size_t n);
 
 #endif

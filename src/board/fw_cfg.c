@@ -225,22 +225,23 @@ static const char section[] = "fw_cfg";
 enum { STATE_VERSION = 1 };
 
 /* The items are configuration: whoever loads has built the same ones. */
+static void exchange(struct fw_cfg *f, struct state *s)
+{
+	state_field(s, f->key);
+	state_field(s, f->at);
+	state_field(s, f->dma_address);
+}
+
 static void save(const struct device *d, struct state *s)
 {
-	const struct fw_cfg *f = container_of(d, struct fw_cfg, device);
 	state_section(s, section, STATE_VERSION);
-	state_put_field(s, f->key);
-	state_put_field(s, f->at);
-	state_put_field(s, f->dma_address);
+	exchange(container_of(d, struct fw_cfg, device), s);
 }
 
 static int load(struct device *d, struct state *s, struct error *e)
 {
-	struct fw_cfg *f = container_of(d, struct fw_cfg, device);
 	state_open(s, section);
-	state_get_field(s, f->key);
-	state_get_field(s, f->at);
-	state_get_field(s, f->dma_address);
+	exchange(container_of(d, struct fw_cfg, device), s);
 	return state_finish(s, section, e);
 }
 

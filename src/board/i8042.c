@@ -247,16 +247,21 @@ static void i8042_reset(struct device *d)
 	update_irq(k);
 }
 
+static void exchange(struct i8042 *k, struct state *s)
+{
+	state_bytes(s, k->ram, sizeof k->ram);
+	state_field(s, k->status);
+	state_field(s, k->output);
+	state_field(s, k->output_port);
+	state_field(s, k->command);
+	state_field(s, k->irq_level);
+}
+
 static void i8042_save(const struct device *d, struct state *s)
 {
-	const struct i8042 *k = container_of(d, const struct i8042, device);
+	struct i8042 *k = container_of(d, struct i8042, device);
 	state_section(s, d->ops->name, 1);
-	state_put_bytes(s, k->ram, sizeof k->ram);
-	state_put_field(s, k->status);
-	state_put_field(s, k->output);
-	state_put_field(s, k->output_port);
-	state_put_field(s, k->command);
-	state_put_field(s, k->irq_level);
+	exchange(k, s);
 }
 
 static int i8042_load(struct device *d, struct state *s, struct error *e)
@@ -264,12 +269,7 @@ static int i8042_load(struct device *d, struct state *s, struct error *e)
 	struct i8042 *k = container_of(d, struct i8042, device);
 	if (state_open(s, d->ops->name) > 1)
 		s->failed = true;
-	state_get_bytes(s, k->ram, sizeof k->ram);
-	state_get_field(s, k->status);
-	state_get_field(s, k->output);
-	state_get_field(s, k->output_port);
-	state_get_field(s, k->command);
-	state_get_field(s, k->irq_level);
+	exchange(k, s);
 	if (state_finish(s, d->ops->name, e)) {
 		i8042_reset(d);
 		return -1;

@@ -510,6 +510,36 @@ static int64_t since_rise(const struct i8254 *pit, int64_t now)
 	return ticks < I8254_MIN_PERIOD ? ticks : I8254_MIN_PERIOD;
 }
 
+static void exchange_tick(int64_t *tick, int64_t now, struct state *s)
+{
+	if (s->loading)
+		*tick = load_tick(state_get(s, 8), now, s);
+	else
+		state_put(s, save_tick(*tick, now), 8);
+}
+
+static void exchange_counter(struct counter *c, int64_t now, struct state *s)
+{
+	state_field(s, c->mode);
+	state_field(s, c->access);
+	state_field(s, c->bcd);
+	state_field(s, c->gate);
+	state_field(s, c->written);
+	state_field(s, c->null_count);
+	exchange_tick(&c->load_at, now, s);
+	state_field(s, c->low_byte);
+	state_field(s, c->write_high);
+	state_field(s, c->counting);
+	state_field(s, c->loaded);
+	exchange_tick(&c->start, now, s);
+	state_field(s, c->held);
+	state_field(s, c->read_high);
+	state_field(s, c->count_latched);
+	state_field(s, c->status_latched);
+	state_field(s, c->latched_count);
+	state_field(s, c->latched_status);
+}
+
 static void i8254_save(const struct device *d, struct state *s)
 {
 	const struct i8254 *pit = container_of(d, const struct i8254, device);
@@ -518,24 +548,7 @@ static void i8254_save(const struct device *d, struct state *s)
 	for (unsigned i = 0; i < COUNTERS; i++) {
 		struct counter c = pit->counter[i];
 		settle(&c, now);
-		state_put_field(s, c.mode);
-		state_put_field(s, c.access);
-		state_put_field(s, c.bcd);
-		state_put_field(s, c.gate);
-		state_put_field(s, c.written);
-		state_put_field(s, c.null_count);
-		state_put(s, save_tick(c.load_at, now), 8);
-		state_put_field(s, c.low_byte);
-		state_put_field(s, c.write_high);
-		state_put_field(s, c.counting);
-		state_put_field(s, c.loaded);
-		state_put(s, save_tick(c.start, now), 8);
-		state_put_field(s, c.held);
-		state_put_field(s, c.read_high);
-		state_put_field(s, c.count_latched);
-		state_put_field(s, c.status_latched);
-		state_put_field(s, c.latched_count);
-		state_put_field(s, c.latched_status);
+		exchange_counter(&c, now, s);
 	}
 	state_put_field(s, pit->port_b);
 	state_put_field(s, pit->irq_level);
@@ -552,24 +565,7 @@ static int i8254_load(struct device *d, struct state *s, struct error *e)
 		s->failed = true;
 	for (unsigned i = 0; i < COUNTERS; i++) {
 		struct counter *c = &pit->counter[i];
-		state_get_field(s, c->mode);
-		state_get_field(s, c->access);
-		state_get_field(s, c->bcd);
-		state_get_field(s, c->gate);
-		state_get_field(s, c->written);
-		state_get_field(s, c->null_count);
-		c->load_at = load_tick(state_get(s, 8), now, s);
-		state_get_field(s, c->low_byte);
-		state_get_field(s, c->write_high);
-		state_get_field(s, c->counting);
-		state_get_field(s, c->loaded);
-		c->start = load_tick(state_get(s, 8), now, s);
-		state_get_field(s, c->held);
-		state_get_field(s, c->read_high);
-		state_get_field(s, c->count_latched);
-		state_get_field(s, c->status_latched);
-		state_get_field(s, c->latched_count);
-		state_get_field(s, c->latched_status);
+		exchange_counter(c, now, s);
 		if (c->mode > MODE_HARDWARE_STROBE || c->access > ACCESS_BOTH ||
 		    c->start == TICK_NEVER || c->held < 0 || c->held > TICKS_MOST)
 			s->failed = true;

@@ -349,29 +349,32 @@ static void i8259_reset(struct device *d)
 	update(pic);
 }
 
+static void exchange(struct chip *c, struct state *s)
+{
+	state_field(s, c->lines);
+	state_field(s, c->edges);
+	state_field(s, c->imr);
+	state_field(s, c->isr);
+	state_field(s, c->elcr);
+	state_field(s, c->base);
+	state_field(s, c->lowest);
+	state_field(s, c->icw1);
+	state_field(s, c->step);
+	state_field(s, c->initialised);
+	state_field(s, c->auto_eoi);
+	state_field(s, c->rotate_auto_eoi);
+	state_field(s, c->special_mask);
+	state_field(s, c->special_fully_nested);
+	state_field(s, c->read_isr);
+	state_field(s, c->poll);
+}
+
 static void i8259_save(const struct device *d, struct state *s)
 {
-	const struct i8259 *pic = container_of(d, const struct i8259, device);
+	struct i8259 *pic = container_of(d, struct i8259, device);
 	state_section(s, d->ops->name, 1);
-	for (unsigned i = 0; i < CHIPS; i++) {
-		const struct chip *c = &pic->chip[i];
-		state_put_field(s, c->lines);
-		state_put_field(s, c->edges);
-		state_put_field(s, c->imr);
-		state_put_field(s, c->isr);
-		state_put_field(s, c->elcr);
-		state_put_field(s, c->base);
-		state_put_field(s, c->lowest);
-		state_put_field(s, c->icw1);
-		state_put_field(s, c->step);
-		state_put_field(s, c->initialised);
-		state_put_field(s, c->auto_eoi);
-		state_put_field(s, c->rotate_auto_eoi);
-		state_put_field(s, c->special_mask);
-		state_put_field(s, c->special_fully_nested);
-		state_put_field(s, c->read_isr);
-		state_put_field(s, c->poll);
-	}
+	for (unsigned i = 0; i < CHIPS; i++)
+		exchange(&pic->chip[i], s);
 }
 
 static int i8259_load(struct device *d, struct state *s, struct error *e)
@@ -381,22 +384,7 @@ static int i8259_load(struct device *d, struct state *s, struct error *e)
 		s->failed = true;
 	for (unsigned i = 0; i < CHIPS; i++) {
 		struct chip *c = &pic->chip[i];
-		state_get_field(s, c->lines);
-		state_get_field(s, c->edges);
-		state_get_field(s, c->imr);
-		state_get_field(s, c->isr);
-		state_get_field(s, c->elcr);
-		state_get_field(s, c->base);
-		state_get_field(s, c->lowest);
-		state_get_field(s, c->icw1);
-		state_get_field(s, c->step);
-		state_get_field(s, c->initialised);
-		state_get_field(s, c->auto_eoi);
-		state_get_field(s, c->rotate_auto_eoi);
-		state_get_field(s, c->special_mask);
-		state_get_field(s, c->special_fully_nested);
-		state_get_field(s, c->read_isr);
-		state_get_field(s, c->poll);
+		exchange(c, s);
 		c->elcr &= elcr_mask[i];
 		c->lowest %= INPUTS;
 		if (c->step > STEP_ICW4)

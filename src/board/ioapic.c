@@ -193,26 +193,26 @@ static void reset(struct device *d)
 static const char section[] = "ioapic";
 enum { STATE_VERSION = 1 };
 
+static void exchange(struct ioapic *a, struct state *s)
+{
+	state_field(s, a->lines);
+	state_field(s, a->select);
+	state_field(s, a->id);
+	state_array(s, a->entry);
+}
+
 static void save(const struct device *d, struct state *s)
 {
-	const struct ioapic *a = container_of(d, struct ioapic, device);
 	state_section(s, section, STATE_VERSION);
-	state_put_field(s, a->lines);
-	state_put_field(s, a->select);
-	state_put_field(s, a->id);
-	for (unsigned pin = 0; pin < IOAPIC_PINS; pin++)
-		state_put_field(s, a->entry[pin]);
+	exchange(container_of(d, struct ioapic, device), s);
 }
 
 static int load(struct device *d, struct state *s, struct error *e)
 {
 	struct ioapic *a = container_of(d, struct ioapic, device);
 	state_open(s, section);
-	state_get_field(s, a->lines);
-	state_get_field(s, a->select);
-	state_get_field(s, a->id);
+	exchange(a, s);
 	for (unsigned pin = 0; pin < IOAPIC_PINS; pin++) {
-		state_get_field(s, a->entry[pin]);
 		a->entry[pin] &= ENTRY_WRITABLE | ENTRY_REMOTE_IRR;
 		if (s->failed)
 			a->entry[pin] = ENTRY_MASKED;

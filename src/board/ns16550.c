@@ -370,27 +370,32 @@ static void ns16550_reset(struct device *d)
 	offer_room(u);
 }
 
+static void exchange(struct ns16550 *u, struct state *s)
+{
+	state_field(s, u->ier);
+	state_field(s, u->lcr);
+	state_field(s, u->mcr);
+	state_field(s, u->scr);
+	state_field(s, u->fcr);
+	state_field(s, u->msr);
+	state_field(s, u->divisor);
+	state_bytes(s, u->fifo, sizeof u->fifo);
+	state_field(s, u->first);
+	state_field(s, u->count);
+	state_field(s, u->last);
+	state_field(s, u->overrun);
+	state_field(s, u->timed_out);
+	state_field(s, u->thre_pending);
+	state_field(s, u->starved);
+	state_field(s, u->irq_level);
+}
+
 static void ns16550_save(const struct device *d, struct state *s)
 {
-	const struct ns16550 *u = container_of(d, const struct ns16550, device);
+	struct ns16550 *u = container_of(d, struct ns16550, device);
 	uint64_t now = clock_now(u->clock), deadline = u->timer.deadline;
 	state_section(s, d->ops->name, 1);
-	state_put_field(s, u->ier);
-	state_put_field(s, u->lcr);
-	state_put_field(s, u->mcr);
-	state_put_field(s, u->scr);
-	state_put_field(s, u->fcr);
-	state_put_field(s, u->msr);
-	state_put_field(s, u->divisor);
-	state_put_bytes(s, u->fifo, sizeof u->fifo);
-	state_put_field(s, u->first);
-	state_put_field(s, u->count);
-	state_put_field(s, u->last);
-	state_put_field(s, u->overrun);
-	state_put_field(s, u->timed_out);
-	state_put_field(s, u->thre_pending);
-	state_put_field(s, u->starved);
-	state_put_field(s, u->irq_level);
+	exchange(u, s);
 	/* Nanoseconds left until the character timeout. */
 	state_put(s, deadline == CLOCK_NEVER ? CLOCK_NEVER : deadline > now ? deadline - now : 0,
 		  8);
@@ -402,22 +407,7 @@ static int ns16550_load(struct device *d, struct state *s, struct error *e)
 	uint64_t left;
 	if (state_open(s, d->ops->name) > 1)
 		s->failed = true;
-	state_get_field(s, u->ier);
-	state_get_field(s, u->lcr);
-	state_get_field(s, u->mcr);
-	state_get_field(s, u->scr);
-	state_get_field(s, u->fcr);
-	state_get_field(s, u->msr);
-	state_get_field(s, u->divisor);
-	state_get_bytes(s, u->fifo, sizeof u->fifo);
-	state_get_field(s, u->first);
-	state_get_field(s, u->count);
-	state_get_field(s, u->last);
-	state_get_field(s, u->overrun);
-	state_get_field(s, u->timed_out);
-	state_get_field(s, u->thre_pending);
-	state_get_field(s, u->starved);
-	state_get_field(s, u->irq_level);
+	exchange(u, s);
 	left = state_get(s, 8);
 	if (u->first >= FIFO_SIZE || u->count > fifo_capacity(u) ||
 	    (left != CLOCK_NEVER && left > TIMEOUT_MOST_NS))

@@ -168,7 +168,7 @@ void cpu_get_state(const struct cpu *cpu, struct processor_state *p)
 	p->efer = cpu->efer;
 }
 
-/* The fields of a saved state, in their order; one list serves both ways. */
+/* The fields of a saved state, in their order. */
 #define CPU_FIELDS(X) \
 	X(arith) X(sysflags) X(inhibit) X(cpl) X(nonroot) X(cr0) X(cr2) X(cr3) X(cr4) X(efer) \
 	X(xcr0) X(xss) X(dr6) X(dr7) X(db_trap) X(db_bits) X(mxcsr) X(star) X(lstar) X(cstar) \
@@ -179,25 +179,30 @@ void cpu_get_state(const struct cpu *cpu, struct processor_state *p)
 #define CPU_ARRAYS(X) \
 	X(r) X(dr) X(pdpte) X(mtrr_fixed) X(mtrr_base) X(mtrr_mask) X(mc_bank)
 
-void cpu_save(struct cpu *cpu, struct state *s)
+static void exchange(struct cpu *cpu, struct state *s)
 {
-	state_section(s, "processor", 1);
-#define X(f) state_put_field(s, cpu->f);
+#define X(f) state_field(s, cpu->f);
 	CPU_FIELDS(X)
 #undef X
-#define X(f) for (unsigned n = 0; n < ARRAY_SIZE(cpu->f); n++) state_put_field(s, cpu->f[n]);
+#define X(f) state_array(s, cpu->f);
 	CPU_ARRAYS(X)
 #undef X
 	for (unsigned n = 0; n < SEG_COUNT; n++) {
-		state_put_field(s, cpu->seg[n].selector);
-		state_put_field(s, cpu->seg[n].access_rights);
-		state_put_field(s, cpu->seg[n].limit);
-		state_put_field(s, cpu->seg[n].base);
+		state_field(s, cpu->seg[n].selector);
+		state_field(s, cpu->seg[n].access_rights);
+		state_field(s, cpu->seg[n].limit);
+		state_field(s, cpu->seg[n].base);
 	}
-	state_put_field(s, cpu->gdtr.base);
-	state_put_field(s, cpu->gdtr.limit);
-	state_put_field(s, cpu->idtr.base);
-	state_put_field(s, cpu->idtr.limit);
+	state_field(s, cpu->gdtr.base);
+	state_field(s, cpu->gdtr.limit);
+	state_field(s, cpu->idtr.base);
+	state_field(s, cpu->idtr.limit);
+}
+
+void cpu_save(struct cpu *cpu, struct state *s)
+{
+	state_section(s, "processor", 1);
+	exchange(cpu, s);
 	fpu_save(cpu, s);
 	lapic_save(cpu->lapic, s);
 	if (cpu->vtx)
@@ -208,22 +213,7 @@ int cpu_load(struct cpu *cpu, struct state *s, struct error *e)
 {
 	if (!state_open(s, "processor"))
 		return state_finish(s, "processor", e);
-#define X(f) state_get_field(s, cpu->f);
-	CPU_FIELDS(X)
-#undef X
-#define X(f) for (unsigned n = 0; n < ARRAY_SIZE(cpu->f); n++) state_get_field(s, cpu->f[n]);
-	CPU_ARRAYS(X)
-#undef X
-	for (unsigned n = 0; n < SEG_COUNT; n++) {
-		state_get_field(s, cpu->seg[n].selector);
-		state_get_field(s, cpu->seg[n].access_rights);
-		state_get_field(s, cpu->seg[n].limit);
-		state_get_field(s, cpu->seg[n].base);
-	}
-	state_get_field(s, cpu->gdtr.base);
-	state_get_field(s, cpu->gdtr.limit);
-	state_get_field(s, cpu->idtr.base);
-	state_get_field(s, cpu->idtr.limit);
+	exchange(cpu, s);
 	cpu->r[REG_ZERO] = 0;
 	if (state_finish(s, "processor", e) || fpu_load(cpu, s, e) || lapic_load(cpu->lapic, s, e) ||
 	    (cpu->vtx && vtx_load(cpu, s, e)))

@@ -65,44 +65,36 @@ void fpu_reset(struct cpu *cpu, bool init)
 	cpu->xss = 0;
 }
 
+static void exchange(struct cpu *cpu, struct state *s)
+{
+	struct fpu *f = fpu_state(cpu);
+	state_field(s, f->image.fcw);
+	state_field(s, f->image.fsw);
+	state_field(s, f->image.ftw);
+	for (unsigned n = 0; n < 8; n++)
+		state_bytes(s, f->image.st[n], REGISTER_BYTES);
+	state_field(s, f->fip);
+	state_field(s, f->fdp);
+	state_field(s, f->fop);
+	state_field(s, f->fcs);
+	state_field(s, f->fds);
+	state_field(s, f->fip_linear);
+	state_field(s, f->fdp_linear);
+	state_bytes(s, cpu->vec, sizeof(cpu->vec));
+	state_field(s, cpu->mxcsr);
+}
+
 void fpu_save(struct cpu *cpu, struct state *s)
 {
-	const struct fpu *f = fpu_state(cpu);
 	state_section(s, "fpu", 1);
-	state_put_field(s, f->image.fcw);
-	state_put_field(s, f->image.fsw);
-	state_put_field(s, f->image.ftw);
-	for (unsigned n = 0; n < 8; n++)
-		state_put_bytes(s, f->image.st[n], REGISTER_BYTES);
-	state_put_field(s, f->fip);
-	state_put_field(s, f->fdp);
-	state_put_field(s, f->fop);
-	state_put_field(s, f->fcs);
-	state_put_field(s, f->fds);
-	state_put_field(s, f->fip_linear);
-	state_put_field(s, f->fdp_linear);
-	state_put_bytes(s, cpu->vec, sizeof(cpu->vec));
-	state_put_field(s, cpu->mxcsr);
+	exchange(cpu, s);
 }
 
 int fpu_load(struct cpu *cpu, struct state *s, struct error *e)
 {
 	struct fpu *f = fpu_state(cpu);
 	state_open(s, "fpu");
-	state_get_field(s, f->image.fcw);
-	state_get_field(s, f->image.fsw);
-	state_get_field(s, f->image.ftw);
-	for (unsigned n = 0; n < 8; n++)
-		state_get_bytes(s, f->image.st[n], REGISTER_BYTES);
-	state_get_field(s, f->fip);
-	state_get_field(s, f->fdp);
-	state_get_field(s, f->fop);
-	state_get_field(s, f->fcs);
-	state_get_field(s, f->fds);
-	state_get_field(s, f->fip_linear);
-	state_get_field(s, f->fdp_linear);
-	state_get_bytes(s, cpu->vec, sizeof(cpu->vec));
-	state_get_field(s, cpu->mxcsr);
+	exchange(cpu, s);
 	if (!s->failed && !fpu_xcr0_valid(cpu->xcr0))
 		return error_set(e, STATUS_FILE, "The saved processor has XCR0=%#llx, but this host's "
 				 "processor can run only %#llx; use a host with AVX.",

@@ -381,16 +381,28 @@ struct lapic *lapic_get(struct lapic_set *set, unsigned processor)
 static const char section[] = "lapic";
 enum { STATE_VERSION = 1 };
 
-static void save_vectors(const struct vectors *v, struct state *s)
+/* *left: what the timer still has to count. */
+static void exchange(struct lapic *l, uint32_t *left, struct state *s)
 {
-	for (unsigned i = 0; i < ARRAY_SIZE(v->word); i++)
-		state_put_field(s, v->word[i]);
-}
-
-static void load_vectors(struct vectors *v, struct state *s)
-{
-	for (unsigned i = 0; i < ARRAY_SIZE(v->word); i++)
-		state_get_field(s, v->word[i]);
+	state_field(s, l->base);
+	state_field(s, l->tpr);
+	state_array(s, l->irr.word);
+	state_array(s, l->isr.word);
+	state_array(s, l->tmr.word);
+	state_field(s, l->ldr);
+	state_field(s, l->dfr);
+	state_field(s, l->svr);
+	state_field(s, l->esr);
+	state_field(s, l->errors);
+	state_field(s, l->icr_low);
+	state_field(s, l->icr_high);
+	state_array(s, l->lvt);
+	state_field(s, l->divide);
+	state_field(s, l->counting);
+	state_field(s, l->initial);
+	state_field(s, *left);
+	state_field(s, l->tsc_deadline);
+	state_field(s, l->tsc_offset);
 }
 
 void lapic_save(struct lapic *l, struct state *s)
@@ -399,26 +411,7 @@ void lapic_save(struct lapic *l, struct state *s)
 	/* What is left, because the clock may stand elsewhere at the load. */
 	uint32_t left = lapic_timer_count(l);
 	state_section(s, section, STATE_VERSION);
-	state_put(s, l->base, 8);
-	state_put(s, l->tpr, 1);
-	save_vectors(&l->irr, s);
-	save_vectors(&l->isr, s);
-	save_vectors(&l->tmr, s);
-	state_put_field(s, l->ldr);
-	state_put_field(s, l->dfr);
-	state_put_field(s, l->svr);
-	state_put_field(s, l->esr);
-	state_put_field(s, l->errors);
-	state_put_field(s, l->icr_low);
-	state_put_field(s, l->icr_high);
-	for (unsigned i = 0; i < LVTS; i++)
-		state_put_field(s, l->lvt[i]);
-	state_put_field(s, l->divide);
-	state_put(s, l->counting, 1);
-	state_put_field(s, l->initial);
-	state_put_field(s, left);
-	state_put_field(s, l->tsc_deadline);
-	state_put_field(s, l->tsc_offset);
+	exchange(l, &left, s);
 	lapic_unlock(l);
 }
 
@@ -432,28 +425,10 @@ static bool plausible(const struct lapic *l)
 
 int lapic_load(struct lapic *l, struct state *s, struct error *e)
 {
+	uint32_t left;
 	lapic_lock(l);
 	state_open(s, section);
-	l->base = state_get(s, 8);
-	l->tpr = (uint8_t)state_get(s, 1);
-	load_vectors(&l->irr, s);
-	load_vectors(&l->isr, s);
-	load_vectors(&l->tmr, s);
-	state_get_field(s, l->ldr);
-	state_get_field(s, l->dfr);
-	state_get_field(s, l->svr);
-	state_get_field(s, l->esr);
-	state_get_field(s, l->errors);
-	state_get_field(s, l->icr_low);
-	state_get_field(s, l->icr_high);
-	for (unsigned i = 0; i < LVTS; i++)
-		state_get_field(s, l->lvt[i]);
-	state_get_field(s, l->divide);
-	l->counting = state_get(s, 1);
-	state_get_field(s, l->initial);
-	uint32_t left = (uint32_t)state_get(s, 4);
-	state_get_field(s, l->tsc_deadline);
-	state_get_field(s, l->tsc_offset);
+	exchange(l, &left, s);
 	if (!plausible(l))
 		s->failed = true;
 	if (s->failed)

@@ -328,29 +328,28 @@ uint32_t virtq_copy_in(const struct virtq_chain *c, struct memory *m, uint32_t s
 	return done;
 }
 
+static void exchange(struct virtqueue *q, struct state *s)
+{
+	state_field(s, q->size);
+	state_field(s, q->enabled);
+	state_field(s, q->desc);
+	state_field(s, q->avail);
+	state_field(s, q->used);
+	state_field(s, q->next_avail);
+	state_field(s, q->next_used);
+	state_field(s, q->signalled);
+}
+
 void virtqueue_save(const struct virtqueue *q, struct state *s)
 {
-	state_put_field(s, q->size);
-	state_put_field(s, q->enabled);
-	state_put_field(s, q->desc);
-	state_put_field(s, q->avail);
-	state_put_field(s, q->used);
-	state_put_field(s, q->next_avail);
-	state_put_field(s, q->next_used);
-	state_put_field(s, q->signalled);
+	struct virtqueue copy = *q;
+	exchange(&copy, s);
 }
 
 void virtqueue_load(struct virtqueue *q, const struct memory *m, struct state *s)
 {
 	struct virtq_fault why;
-	state_get_field(s, q->size);
-	q->enabled = state_get(s, 1) & 1;
-	state_get_field(s, q->desc);
-	state_get_field(s, q->avail);
-	state_get_field(s, q->used);
-	state_get_field(s, q->next_avail);
-	state_get_field(s, q->next_used);
-	state_get_field(s, q->signalled);
+	exchange(q, s);
 	if (!q->size || q->size > q->max_size || q->size & (q->size - 1) ||
 	    (q->enabled && !rings_fit(q, m, &why))) {
 		q->enabled = false;

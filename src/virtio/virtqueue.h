@@ -79,6 +79,7 @@ unsigned virtq_iovec(const struct virtq_chain *c, const struct memory *m, bool i
 		     uint32_t n, struct iovec *iov);
 void virtq_wrote(struct memory *m, const struct iovec *iov, unsigned count);
 
+/* Within the device's section. */
 void virtqueue_save(const struct virtqueue *q, struct state *s);
 /* Marks the state failed when the rings do not fit this memory. */
 void virtqueue_load(struct virtqueue *q, const struct memory *m, struct state *s);

@@ -357,6 +357,15 @@ static void test_decoded_code_is_told(void **state)
 	assert_int_equal(f->m->version[page + 3], 0);
 }
 
+static void save_and_load(const struct virtqueue *from, struct virtqueue *to, const struct memory *m,
+			  struct state *s)
+{
+	state_section(s, "device", 1);
+	virtqueue_save(from, s);
+	assert_int_equal(state_open(s, "device"), 1);
+	virtqueue_load(to, m, s);
+}
+
 static void test_save_load(void **state)
 {
 	struct fixture *f = *state;
@@ -365,8 +374,7 @@ static void test_save_load(void **state)
 	f->q.next_avail = 3;
 	f->q.next_used = 2;
 	f->q.signalled = 1;
-	virtqueue_save(&f->q, &s);
-	virtqueue_load(&q, f->m, &s);
+	save_and_load(&f->q, &q, f->m, &s);
 	assert_false(s.failed);
 	assert_true(q.enabled);
 	assert_int_equal(q.size, SIZE);
@@ -384,8 +392,7 @@ static void test_save_load(void **state)
 			wrong.size = SIZE - 1;
 		else
 			wrong.used = MEMORY_SIZE;
-		virtqueue_save(&wrong, &t);
-		virtqueue_load(&q, f->m, &t);
+		save_and_load(&wrong, &q, f->m, &t);
 		assert_true(t.failed);
 		assert_false(q.enabled);
 		state_free(&t);

@@ -56,15 +56,20 @@ bool vtx_operation(const struct cpu *cpu)
 	X(on.secondary) X(on.exit) X(on.entry) X(virtual_nmi_blocked) X(mtf_pending) X(mtf_armed) \
 	X(tpr_below_threshold)
 
-void vtx_save(const struct cpu *cpu, struct state *s)
+static void exchange(struct vtx *v, uint64_t *deadline, struct state *s)
 {
-	const struct vtx *v = cpu->vtx;
-	state_section(s, "vtx", 1);
-#define X(f) state_put_field(s, v->f);
+#define X(f) state_field(s, v->f);
 	VTX_FIELDS(X)
 #undef X
+	state_field(s, *deadline);
+}
+
+void vtx_save(const struct cpu *cpu, struct state *s)
+{
+	struct vtx *v = cpu->vtx;
 	uint64_t deadline = atomic_load(&v->timer_deadline);
-	state_put_field(s, deadline);
+	state_section(s, "vtx", 1);
+	exchange(v, &deadline, s);
 	/* By encoding, so that a later list of fields can load it. */
 	for (unsigned n = 1; n < VMCS_FIELD_COUNT; n++) {
 		state_put_field(s, vmcs_field_info[n].encoding);
@@ -80,10 +85,7 @@ int vtx_load(struct cpu *cpu, struct state *s, struct error *e)
 	vtx_reset(cpu, false);
 	memset(&v->vmcs, 0, sizeof v->vmcs);
 	state_open(s, "vtx");
-#define X(f) state_get_field(s, v->f);
-	VTX_FIELDS(X)
-#undef X
-	state_get_field(s, deadline);
+	exchange(v, &deadline, s);
 	while (!s->failed) {
 		uint16_t encoding = (uint16_t)state_get(s, sizeof encoding);
 		if (encoding == UINT16_MAX)
