@@ -308,7 +308,7 @@ static const struct cmdlet cmdlets[] = {
 	  CHANGES | LOCAL, "VirtualMachine",
 	  "Import-VM -Path /tmp/export/lab.json -Copy -GenerateNewId\ta copy of it\n" },
 	{ "Connect-VMConsole", "Hyper-V", "vmconnect",
-	  "Join the terminal to a serial console; Ctrl-] leaves.",
+	  "Join the terminal to a serial console; Ctrl-] leaves, Ctrl-V Ctrl-] sends one on.",
 	  "VMName,VMObject",
 	  connect_vm_console, ARRAY_SIZE(connect_vm_console),
 	  LOCAL, NULL,

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define LEAVE_KEY 0x1d	/* Ctrl-] */
+#define SEND_KEY 0x16	/* Ctrl-V: a Ctrl-] after it is sent on */
 
 static struct termios saved;
 
@@ -35,10 +36,38 @@ static int write_all(int fd, const char *data, size_t n)
 	return 0;
 }
 
+/* The keys between Ctrl-Vs. */
+struct keys {
+	size_t held;	/* Ctrl-Vs that wait for what comes after them */
+	bool leave;
+};
+
+/* Send what was typed. A Ctrl-] with Ctrl-Vs before it takes one of them away and
+ * goes to the guest, so that every console in a chain can be left; any other key
+ * lets them pass. */
+static int send_keys(struct keys *k, int console, const char *keys, size_t n)
+{
+	for (size_t i = 0; i < n && !k->leave; i++) {
+		if (keys[i] == SEND_KEY) {
+			k->held++;
+			continue;
+		}
+		bool special = keys[i] == LEAVE_KEY;
+		k->leave = special && !k->held;
+		for (k->held -= special && k->held; k->held; k->held--)
+			if (write_all(console, &(char){ SEND_KEY }, 1))
+				return -1;
+		if (!k->leave && write_all(console, &keys[i], 1))
+			return -1;
+	}
+	return 0;
+}
+
 /* Until Ctrl-], or the other side hangs up. */
 static void relay(int console)
 {
 	struct pollfd fds[2] = { { .fd = STDIN_FILENO, .events = POLLIN }, { .fd = console, .events = POLLIN } };
+	struct keys keys = { 0 };
 	char buffer[4096];
 	for (;;) {
 		if (poll(fds, 2, -1) < 0) {
@@ -48,12 +77,9 @@ static void relay(int console)
 		}
 		if (fds[0].revents) {
 			ssize_t n = read(STDIN_FILENO, buffer, sizeof(buffer));
-			char *leave = n > 0 ? memchr(buffer, LEAVE_KEY, (size_t)n) : NULL;
 			if (n <= 0)
 				fds[0].fd = -1;	/* the console may still have something to say */
-			else if (write_all(console, buffer, leave ? (size_t)(leave - buffer) : (size_t)n))
-				return;
-			if (leave)
+			else if (send_keys(&keys, console, buffer, (size_t)n) || keys.leave)
 				return;
 		}
 		if (fds[1].revents) {
@@ -92,7 +118,7 @@ json_t *console_join(struct shell *sh, json_t *console)
 				    "The console at %s cannot be reached: %s.", path, strerror(errno));
 	if (terminal) {
 		struct termios raw = saved;
-		fprintf(sh->err, "Connected to the console of %s; Ctrl-] leaves.\n", name);
+		fprintf(sh->err, "Connected to the console of %s; Ctrl-] leaves, Ctrl-V Ctrl-] sends one on.\n", name);
 		cfmakeraw(&raw);
 		panic_hook = restore_terminal;
 		tcsetattr(STDIN_FILENO, TCSANOW, &raw);

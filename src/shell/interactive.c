@@ -7,6 +7,8 @@
 #include "base/log.h"
 
 #include <histedit.h>
+#include <langinfo.h>
+#include <locale.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -179,9 +181,18 @@ static void run_lines(struct shell *sh, EditLine *el, History *past, const char 
 	free(t.data);
 }
 
+/* libedit drops what the locale has no characters for, and what people paste has
+ * dashes and quotes of every kind. */
+static void choose_locale(void)
+{
+	if (!setlocale(LC_CTYPE, "") || strcmp(nl_langinfo(CODESET), "UTF-8"))
+		setlocale(LC_CTYPE, "C.UTF-8");
+}
+
 int interactive_run(struct shell *sh)
 {
 	HistEvent event;
+	choose_locale();
 	char *path = history_path();
 	EditLine *el = el_init("nestor", stdin, stdout, stderr);
 	History *past = history_init();

@@ -11,6 +11,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -47,11 +49,14 @@ static void type(const char *keys)
 	assert_int_equal(write(terminal, keys, strlen(keys)), (ssize_t)strlen(keys));
 }
 
-/* The other side of the terminal. */
-static int session(void)
+/* The other side of the terminal; a VM's console is at the socket. */
+static int session(const char *socket_path)
 {
 	json_error_t e;
 	struct fake_service f = { .answers = json_load_file(getenv("SHELL_ANSWERS"), 0, &e), .log = stdout };
+	json_array_insert_new(f.answers, 0, json_pack("{s:s,s:{s:[{s:s,s:s,s:s}],s:[],s:[]}}", "method",
+		"Connect-VMConsole", "answer", "objects", "$type", "Console", "VMName", "lab", "Path", socket_path,
+		"messages", "errors"));
 	struct shell *sh = shell_create(fake_service(&f), stdout, stdout);
 	sh->can_ask = true;
 	int status = interactive_run(sh);
@@ -60,20 +65,57 @@ static int session(void)
 	return status;
 }
 
+/* The guest's side of the console gets exactly this. */
+static void expect_keys(int console, const char *wanted)
+{
+	char got[64] = "";
+	size_t n = 0;
+	while (n < strlen(wanted)) {
+		struct pollfd p = { .fd = console, .events = POLLIN };
+		ssize_t r = poll(&p, 1, PATIENCE_MS) > 0 ? read(console, got + n, sizeof(got) - 1 - n) : 0;
+		assert_true(r > 0);
+		n += (size_t)r;
+	}
+	assert_string_equal(got, wanted);
+}
+
+/* Ctrl-] leaves, and Ctrl-V sends it to the guest instead. */
+static void console(int listener)
+{
+	type("Connect-VMConsole lab\r");
+	expect("Ctrl-] leaves");
+	int guest = accept(listener, NULL, NULL);
+	assert_true(guest >= 0);
+	assert_int_equal(write(guest, "login:", 6), 6);
+	expect("login:");
+	type("a\x16\x1d" "b\x16\x16\x1d" "c\x16" "d\x16\x16" "e");
+	expect_keys(guest, "a\x1d" "b\x16\x1d" "c\x16" "d\x16\x16" "e");
+	type("\x1d");
+	expect("The console is left");
+	expect("PS nestor> ");
+	close(guest);
+}
+
 static void test_session(void **state)
 {
 	char folder[] = "/tmp/nestor-state.XXXXXX", path[sizeof(folder) + 32], text[4096] = "";
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	struct winsize size = { .ws_row = 24, .ws_col = 100 };
 	int status;
 	assert_non_null(mkdtemp(folder));
 	setenv("XDG_STATE_HOME", folder, 1);
 	setenv("TERM", "xterm", 1);
+	setenv("LC_ALL", "C", 1);
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s/console", folder);
+	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(listen(listener, 1), 0);
 	pid_t child = forkpty(&terminal, NULL, NULL, &size);
 	assert_true(child >= 0);
 	if (!child) {
 		/* _exit: libedit never frees the names of added functions, which a leak
 		 * checker at exit would report. */
-		status = session();
+		status = session(address.sun_path);
 		fflush(NULL);
 		_exit(status);
 	}
@@ -107,6 +149,12 @@ static void test_session(void **state)
 	type("y\r");
 	expect("-> Remove-VM {\"Name\": [\"web\"]}");
 	expect("PS nestor> ");
+	/* What is pasted has dashes and quotes of every kind, whatever the locale. */
+	type("New-NetNat \xe2\x80\x93Name \xe2\x80\x9cLocalNAT\xe2\x80\x9d\r");
+	expect("-> New-NetNat {\"Name\": \"LocalNAT\"}");
+	expect("PS nestor> ");
+	console(listener);
+	assert_int_equal(unlink(address.sun_path), 0);
 	type("exit 5\r");
 	while (read(terminal, text, sizeof(text)) > 0)
 		;
