@@ -558,7 +558,7 @@ static void op_invpcid(struct cpu *cpu, const struct insn *i)
 			raise_gp(cpu, 0);
 		tlb_flush_address(cpu, vpid, (int)pcid, linear);
 	} else
-		tlb_flush_tagged(cpu, vpid, type == SINGLE ? (int)pcid : -1, type != ALL);
+		tlb_flush_tagged(cpu, vpid, type == SINGLE ? (int)pcid : -1);
 }
 
 static void op_wbinvd(struct cpu *cpu, const struct insn *i)

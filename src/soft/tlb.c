@@ -213,9 +213,8 @@ void tlb_flush_page(struct cpu *cpu, uint64_t linear)
 	tlb_flush_address(cpu, cpu->context->vpid, -1, linear);
 }
 
-void tlb_flush_tagged(struct cpu *cpu, uint16_t vpid, int pcid, bool keep_globals)
+void tlb_flush_tagged(struct cpu *cpu, uint16_t vpid, int pcid)
 {
-	(void)keep_globals;	/* dropping more is allowed */
 	for (unsigned n = 0; n < CONTEXTS; n++) {
 		struct tlb_context *x = &cpu->contexts->pool[n];
 		if (x->valid && x->vpid == vpid && (pcid < 0 || x->pcid == pcid))
@@ -225,7 +224,7 @@ void tlb_flush_tagged(struct cpu *cpu, uint16_t vpid, int pcid, bool keep_global
 
 void tlb_flush_vpid_current(struct cpu *cpu)
 {
-	tlb_flush_tagged(cpu, cpu->context->vpid, -1, false);
+	tlb_flush_tagged(cpu, cpu->context->vpid, -1);
 }
 
 void tlb_flush_all(struct cpu *cpu)

@@ -25,8 +25,9 @@ void tlb_flush_all(struct cpu *cpu);
 /* The current context's translations were made under another CPL/paging-bit
  * regime (CR0.WP, EFER.NXE, ...): all of the current VPID. Same as above. */
 
-/* INVVPID and INVPCID: match by tag. vpid 0 is root (and non-root without VPID). */
-void tlb_flush_tagged(struct cpu *cpu, uint16_t vpid, int pcid /* -1: all */, bool keep_globals);
+/* INVVPID and INVPCID: match by tag. vpid 0 is root (and non-root without VPID).
+ * Global translations go too, which every type of both instructions allows. */
+void tlb_flush_tagged(struct cpu *cpu, uint16_t vpid, int pcid /* -1: all */);
 void tlb_flush_address(struct cpu *cpu, uint16_t vpid, int pcid /* -1: all */, uint64_t linear);
 /* INVEPT: everything translated through this EP4TA (EPTP bits 51:12), or
  * through any EPT when all. */

@@ -8,7 +8,6 @@
 
 #include <cmocka.h>
 
-static struct vtx_machine *machine;
 
 static uint64_t msr(uint32_t index)
 {
@@ -179,14 +178,8 @@ static void test_entry_agrees(void **state)
 
 static int setup(void **state)
 {
-	machine = machine_create();
+	machine_setup(state);
 	machine_prepare(machine, GUEST_LONG);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	machine_destroy(machine);
 	return 0;
 }
 
@@ -203,5 +196,5 @@ int main(void)
 		cmocka_unit_test(test_ept_vpid),
 		cmocka_unit_test(test_entry_agrees),
 	};
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, setup, machine_teardown);
 }

@@ -400,7 +400,6 @@ static const struct row rows[] = {
 	PDPTE_ROWS(0), PDPTE_ROWS(1), PDPTE_ROWS(2), PDPTE_ROWS(3),
 };
 
-static struct vtx_machine *machine;
 
 static void apply(const struct change *c)
 {
@@ -545,18 +544,6 @@ static void test_guest_kinds(void **state)
 	}
 }
 
-static int setup(void **state)
-{
-	machine = machine_create();
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	machine_destroy(machine);
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -566,5 +553,5 @@ int main(void)
 		cmocka_unit_test(test_pdptes_in_memory),
 		cmocka_unit_test(test_every_check_has_a_row),
 	};
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, machine_setup, machine_teardown);
 }

@@ -8,7 +8,6 @@
 
 #include <cmocka.h>
 
-static struct vtx_machine *machine;
 
 #define info(id) vmcs_get(machine->v, VMCS_##id)
 
@@ -319,18 +318,6 @@ static void test_violation_in_delivery(void **state)
 	assert_int_equal(info(GUEST_PHYSICAL_ADDRESS), DATA + EXC_UD * 16);
 }
 
-static int setup(void **state)
-{
-	machine = machine_create();
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	machine_destroy(machine);
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -343,5 +330,5 @@ int main(void)
 		cmocka_unit_test(test_regime),
 		cmocka_unit_test(test_violation_in_delivery),
 	};
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, machine_setup, machine_teardown);
 }

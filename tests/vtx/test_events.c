@@ -620,5 +620,5 @@ int main(void)
 		cmocka_unit_test(test_accessed_flag_faults),
 		cmocka_unit_test(test_redirected_interrupt),
 	};
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, machine_setup, machine_teardown);
 }

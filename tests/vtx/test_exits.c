@@ -507,5 +507,5 @@ int main(void)
 		cmocka_unit_test(test_tpr_shadow),
 		cmocka_unit_test(test_apic_access),
 	};
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, machine_setup, machine_teardown);
 }

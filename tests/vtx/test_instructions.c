@@ -8,7 +8,6 @@
 
 #include <cmocka.h>
 
-static struct vtx_machine *machine;
 
 /* Memory operands are at [RAX]; VMREAD and VMWRITE use RCX for the encoding, RDX
  * for the value; INVEPT and INVVPID have their type in RCX. */
@@ -329,18 +328,6 @@ static void test_fixed_bits(void **state)
 	assert_int_equal(run(mov_cr4), PROTECTION);
 }
 
-static int setup(void **state)
-{
-	machine = machine_create();
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	machine_destroy(machine);
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -355,5 +342,5 @@ int main(void)
 		cmocka_unit_test(test_privilege_and_mode),
 		cmocka_unit_test(test_fixed_bits),
 	};
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, machine_setup, machine_teardown);
 }

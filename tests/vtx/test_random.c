@@ -13,7 +13,6 @@
 
 enum { ROUNDS = 20000, STEPS = 24, CODE_BYTES = 64 };
 
-static struct vtx_machine *machine;
 static uint64_t seed;
 
 static uint64_t random_next(void)	/* xorshift64* */
@@ -181,23 +180,11 @@ static void test_save_load(void **state)
 	state_free(&s);
 }
 
-static int setup(void **state)
-{
-	machine = machine_create();
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	machine_destroy(machine);
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_random_vmcs),
 		cmocka_unit_test(test_save_load),
 	};
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, machine_setup, machine_teardown);
 }

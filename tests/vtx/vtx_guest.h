@@ -1,5 +1,5 @@
 /* One guest in 64-bit mode: its code, the controls it runs under, what its exit
- * says. For tests that have a `machine`. */
+ * says. */
 #ifndef NESTOR_TESTS_VTX_GUEST_H
 #define NESTOR_TESTS_VTX_GUEST_H
 
@@ -9,8 +9,6 @@
 #include <stdarg.h>
 
 #include <cmocka.h>
-
-static struct vtx_machine *machine;
 
 #define info(id) vmcs_get(machine->v, VMCS_##id)
 
@@ -39,17 +37,5 @@ static inline void guest(const uint8_t *code, unsigned length)
 }
 
 #define GUEST(...) guest((const uint8_t[]){ __VA_ARGS__ }, sizeof((uint8_t[]){ __VA_ARGS__ }))
-
-static int setup(void **state)
-{
-	machine = machine_create();
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	machine_destroy(machine);
-	return 0;
-}
 
 #endif

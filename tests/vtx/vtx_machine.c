@@ -58,7 +58,9 @@ static void tables_build(struct vtx_machine *m)
 	memory_write(m->memory, AT_OTHER_VMCS, &revision, sizeof revision);
 }
 
-struct vtx_machine *machine_create(void)
+struct vtx_machine *machine;
+
+int machine_setup(void **state)
 {
 	struct vtx_machine *m = alloc_zeroed(1, sizeof *m);
 	struct error e;
@@ -75,17 +77,20 @@ struct vtx_machine *machine_create(void)
 		panic("%s", e.text);
 	m->cpu = ((struct soft_engine *)m->engine)->cpu[0];
 	m->v = m->cpu->vtx;
-	return m;
+	machine = m;
+	return 0;
 }
 
-void machine_destroy(struct vtx_machine *m)
+int machine_teardown(void **state)
 {
+	struct vtx_machine *m = machine;
 	const struct engine_host host = m->engine->host;
 	soft_engine_ops.destroy(m->engine);
 	clock_destroy(host.clock);
 	bus_destroy(host.bus);
 	memory_destroy(m->memory);
 	free(m);
+	return 0;
 }
 
 static void root_prepare(struct vtx_machine *m)

@@ -30,8 +30,11 @@ struct vtx_machine {
 /* What kind of guest the VMCS describes. */
 enum guest_kind { GUEST_LONG, GUEST_32, GUEST_V86, GUEST_REAL, GUEST_PAE, GUEST_KINDS };
 
-struct vtx_machine *machine_create(void);
-void machine_destroy(struct vtx_machine *m);
+/* The machine of a group of tests, and cmocka's functions that make it and
+ * take it away. */
+extern struct vtx_machine *machine;
+int machine_setup(void **state);
+int machine_teardown(void **state);
 /* Back to root operation with a valid VMCS, clear, for this kind of guest. */
 void machine_prepare(struct vtx_machine *m, enum guest_kind kind);
 /* Execute these bytes of code in the hypervisor. */

@@ -344,7 +344,7 @@ static void invvpid(struct cpu *cpu, const struct insn *i)
 		tlb_flush_all(cpu);
 		break;
 	default:
-		tlb_flush_tagged(cpu, vpid, ALL_PCIDS, type == INVVPID_SINGLE_KEEP_GLOBALS);
+		tlb_flush_tagged(cpu, vpid, ALL_PCIDS);
 	}
 	vm_succeed(cpu);
 }

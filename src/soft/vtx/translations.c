@@ -35,8 +35,8 @@ void vtx_select_translations(struct cpu *cpu)
 		v->regime[vpid % REGIMES].regime.known &&
 		v->regime[vpid % REGIMES].regime.bits == regime_bits(cpu);
 	if (!(v->on.secondary & VMX_CONTROL(SECONDARY_VPID)))
-		tlb_flush_tagged(cpu, 0, ALL_PCIDS, false);
+		tlb_flush_tagged(cpu, 0, ALL_PCIDS);
 	else if (!same)
-		tlb_flush_tagged(cpu, vpid, ALL_PCIDS, false);
+		tlb_flush_tagged(cpu, vpid, ALL_PCIDS);
 	tlb_select(cpu, true);
 }

@@ -2,56 +2,12 @@
  * guests, the entries of all 256 vectors, and the jump buffer by which a rule
  * gets control back after a fault. */
 #include "selectors.h"
+#include "rt/boot.S"
 
-	.section .multiboot, "a"
-	.align 4
-	.long 0x1badb002, 0, -0x1badb002
-
-	.text
-	.code32
 	.globl entry
 entry:
-	cld
-	movl $stack_top, %esp
-	movl %ebx, boot_information
-	lgdt boot_gdtr
-#ifdef __x86_64__
-	/* The first 4 GiB at their own addresses: 2 MiB pages, for everyone. */
-	movl $boot_pdpt + 7, boot_pml4
-	xorl %ecx, %ecx
-1:	movl %ecx, %eax
-	shll $12, %eax
-	addl $boot_pd + 7, %eax
-	movl %eax, boot_pdpt(,%ecx,8)
-	incl %ecx
-	cmpl $4, %ecx
-	jne 1b
-	xorl %ecx, %ecx
-2:	movl %ecx, %eax
-	shll $21, %eax
-	orl $0x87, %eax
-	movl %eax, boot_pd(,%ecx,8)
-	incl %ecx
-	cmpl $2048, %ecx
-	jne 2b
-	movl %cr4, %eax
-	orl $0x20, %eax
-	movl %eax, %cr4
-	movl $boot_pml4, %eax
-	movl %eax, %cr3
-	movl $0xc0000080, %ecx
-	rdmsr
-	orl $0x901, %eax		/* SCE, LME, NXE */
-	wrmsr
-	movl %cr0, %eax
-	orl $0x80010001, %eax		/* PG, WP, PE */
-	movl %eax, %cr0
-#endif
-	ljmp $SEL_KCODE, $1f
-#ifdef __x86_64__
-	.code64
-#endif
-1:	movl $SEL_KDATA, %eax
+	multiboot_enter stack_top
+	movl $SEL_KDATA, %eax
 	movl %eax, %ds
 	movl %eax, %es
 	movl %eax, %ss
@@ -72,17 +28,7 @@ entry:
 	push $\n
 	jmp vector_common
 	.endm
-
-	.align 16
-	.globl vector_entries
-vector_entries:
-	.altmacro
-	.set i, 0
-	.rept 256
-	vector_entry %i
-	.set i, i + 1
-	.endr
-	.noaltmacro
+	vector_table
 
 #ifdef __x86_64__
 vector_common:
