@@ -1,4 +1,5 @@
-/* Runs a transcript: what is typed, and exactly what must come out.
+/* Runs a transcript: what is typed, and exactly what must come out, but for the
+ * parts that vary, which are written as fits.h says.
  *
  *   PS> text      a statement for the shell; `>> ` lines go on
  *   $ words       a cmdlet as a Unix shell would split it ($true unquoted is lost)
@@ -7,8 +8,14 @@
  *   : new         a new shell
  *   # …           a remark, before the first statement
  * Everything else is the output of what stands before it. With -u the file is
- * written anew with what came out. */
+ * written anew with what came out, where that does not fit.
+ *
+ * Calls are answered from a file of canned answers, or with -s by a real service,
+ * which is started when none runs. */
 #include "fake_service.h"
+#include "fits.h"
+
+#include "shell/client.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +23,8 @@
 #include <wordexp.h>
 
 struct transcript {
-	struct fake_service service;
+	struct shell_service service;
+	struct fake_service fake;
 	struct shell *shell;
 	FILE *out;
 	char *output;
@@ -30,7 +38,7 @@ static void start(struct transcript *t)
 {
 	if (t->shell)
 		shell_destroy(t->shell);
-	t->shell = shell_create(fake_service(&t->service), t->out, t->out);
+	t->shell = shell_create(t->service, t->out, t->out);
 	t->shell->width = t->width;
 }
 
@@ -50,7 +58,7 @@ static void run_words(struct transcript *t, const char *line)
 static void directive(struct transcript *t, const char *line)
 {
 	if (!strcmp(line, "calls"))
-		t->service.log = t->out;
+		t->fake.log = t->out;
 	else if (!strncmp(line, "width ", 6))
 		t->shell->width = t->width = (unsigned)atoi(line + 6);
 	else if (!strcmp(line, "new"))
@@ -59,12 +67,27 @@ static void directive(struct transcript *t, const char *line)
 		fprintf(t->out, "transcript: there is no directive \"%s\"\n", line);
 }
 
-static void take_output(struct transcript *t)
+static bool is_mark(const char *line)
 {
+	return !strncmp(line, "PS> ", 4) || !strncmp(line, "$ ", 2) || !strncmp(line, "# ", 2) ||
+		!strncmp(line, ": ", 2);
+}
+
+/* What came out; or what was wanted, where it fits. */
+static void take_output(struct transcript *t, char **lines, size_t count)
+{
+	static const struct fits nobody;
+	struct text wanted = { 0 }, got = { 0 };
 	fflush(t->out);
-	text_add_bytes(&t->result, t->output, t->size);
-	if (t->size && t->output[t->size - 1] != '\n')
-		text_add(&t->result, "\n");
+	text_add_bytes(&got, t->output, t->size);
+	if (got.size && got.data[got.size - 1] != '\n')
+		text_add(&got, "\n");
+	text_add(&wanted, "");
+	for (size_t i = 0; i < count && !is_mark(lines[i]); i++)
+		text_addf(&wanted, "%s\n", lines[i]);
+	text_add(&t->result, fits_text(&nobody, wanted.data, got.data) ? wanted.data : got.data);
+	free(wanted.data);
+	free(got.data);
 	rewind(t->out);
 }
 
@@ -73,16 +96,14 @@ static void run_lines(struct transcript *t, char **lines, size_t count)
 	struct text statement = { 0 };
 	for (size_t i = 0; i < count; i++) {
 		const char *line = lines[i];
-		bool typed = !strncmp(line, "PS> ", 4), words = !strncmp(line, "$ ", 2);
-		bool remark = !strncmp(line, "# ", 2), order = !strncmp(line, ": ", 2);
-		if (!typed && !words && !remark && !order)
-			continue;	/* output, which is compared at the end */
+		if (!is_mark(line))
+			continue;	/* output */
 		text_addf(&t->result, "%s\n", line);
-		if (order)
+		if (*line == ':')
 			directive(t, line + 2);
-		if (words)
+		if (*line == '$')
 			run_words(t, line + 2);
-		if (typed) {
+		if (*line == 'P') {
 			text_add(&statement, line + 4);
 			for (; i + 1 < count && !strncmp(lines[i + 1], ">> ", 3); i++) {
 				text_addf(&t->result, "%s\n", lines[i + 1]);
@@ -92,7 +113,7 @@ static void run_lines(struct transcript *t, char **lines, size_t count)
 			statement.size = 0;
 			t->shell->leaving = false;
 		}
-		take_output(t);
+		take_output(t, lines + i + 1, count - i - 1);
 	}
 	free(statement.data);
 }
@@ -128,47 +149,60 @@ static int compare(const char *path, const char *wanted, const char *got)
 	return 1;
 }
 
+/* A file's transcript; 0: all that came out fits. */
+static int run_file(const char *path, struct transcript *t, bool update)
+{
+	char *text = read_file(path), *copy = strdup(text);
+	size_t count = 0;
+	int failed;
+	char **lines = calloc(strlen(text) + 1, sizeof(*lines));
+	for (char *s = copy, *end; (end = strchr(s, '\n')); s = end + 1) {
+		*end = 0;
+		lines[count++] = s;
+	}
+	t->out = open_memstream(&t->output, &t->size);
+	start(t);
+	run_lines(t, lines, count);
+	shell_destroy(t->shell);
+	fclose(t->out);
+	char *result = text_take(&t->result);
+	if (update) {
+		FILE *f = fopen(path, "w");
+		failed = !f || fputs(result, f) < 0 || fclose(f);
+	} else {
+		failed = compare(path, text, result);
+	}
+	free(result);
+	free(t->output);
+	free(lines);
+	free(copy);
+	free(text);
+	return failed;
+}
+
 int main(int argc, char **argv)
 {
 	bool update = argc > 1 && !strcmp(argv[1], "-u");
-	int failures = 0;
+	int at = 1 + update, failures = 0;
 	json_error_t e;
 	if (argc < 3 + update) {
-		fprintf(stderr, "usage: transcript [-u] ANSWERS TRANSCRIPT...\n");
+		fprintf(stderr, "usage: transcript [-u] ANSWERS|-s TRANSCRIPT...\n");
 		return 64;
 	}
-	json_t *answers = json_load_file(argv[1 + update], 0, &e);
-	if (!answers) {
-		fprintf(stderr, "%s:%d: %s\n", argv[1 + update], e.line, e.text);
+	bool real = !strcmp(argv[at], "-s");
+	struct client *client = real ? client_create() : NULL;
+	json_t *answers = real ? NULL : json_load_file(argv[at], 0, &e);
+	if (!real && !answers) {
+		fprintf(stderr, "%s:%d: %s\n", argv[at], e.line, e.text);
 		return 1;
 	}
-	for (int i = 2 + update; i < argc; i++) {
-		struct transcript t = { .service = { .answers = answers } };
-		char *text = read_file(argv[i]), *copy = strdup(text);
-		size_t count = 0;
-		char **lines = calloc(strlen(text) + 1, sizeof(*lines));
-		for (char *s = copy, *end; (end = strchr(s, '\n')); s = end + 1) {
-			*end = 0;
-			lines[count++] = s;
-		}
-		t.out = open_memstream(&t.output, &t.size);
-		start(&t);
-		run_lines(&t, lines, count);
-		shell_destroy(t.shell);
-		fclose(t.out);
-		char *result = text_take(&t.result);
-		if (update) {
-			FILE *f = fopen(argv[i], "w");
-			failures += !f || fputs(result, f) < 0 || fclose(f);
-		} else {
-			failures += compare(argv[i], text, result);
-		}
-		free(result);
-		free(t.output);
-		free(lines);
-		free(copy);
-		free(text);
+	while (++at < argc) {
+		struct transcript t = { .fake = { .answers = answers } };
+		t.service = real ? client_service(client) : fake_service(&t.fake);
+		failures += run_file(argv[at], &t, update);
 	}
+	if (client)
+		client_destroy(client);
 	json_decref(answers);
 	return failures != 0;
 }
