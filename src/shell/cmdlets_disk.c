@@ -18,7 +18,7 @@ static const struct parameter new_vhd[] = {
 	{ "ParentPath", NULL, STRING, IN(1), .position = AT(1), .mandatory = true,
 	  .help = "The parent of a differencing disk." },
 	{ "Differencing", NULL, SWITCH, IN(1), .help = "A file that holds only what differs from its parent." },
-	{ "Fixed", NULL, SWITCH, IN(2), .help = "A file of its full size at once." },
+	{ "Fixed", NULL, SWITCH, IN(2), .mandatory = true, .help = "A file of its full size at once." },
 	{ "SourceDisk", "Number", UINT32, ALL_SETS, .fate = REFUSED,
 	  .help = "Physical disks are not copied; dd does it." },
 };
