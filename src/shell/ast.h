@@ -16,7 +16,7 @@ enum node_kind {
 	NODE_COMMAND,		/* text: name; arguments and redirections */
 	NODE_PARAMETER,		/* text: name; its value where written -Name:value */
 	NODE_SPLAT,		/* text: variable */
-	NODE_REDIRECT,		/* text: ">", ">>", "2>" …; the file */
+	NODE_REDIRECT,		/* text: ">", ">>", "2>", "*>&1" …; the file */
 	NODE_STRING,		/* text; bare: no quotes */
 	NODE_NUMBER,		/* text as written */
 	NODE_EXPAND,		/* parts, joined */

@@ -427,6 +427,65 @@ static unsigned count_missing(const struct binding *b, unsigned set, bool expect
 	return n;
 }
 
+/* One value of a parameter, as it is typed at the terminal. */
+static int ask_value(struct binding *b, unsigned index)
+{
+	const struct parameter *p = cmdlet_parameter(b->cmdlet, index);
+	json_t *list = json_array(), *value;
+	for (;;) {
+		struct text prompt = { 0 };
+		if (p->type & LIST)
+			text_addf(&prompt, "%s[%zu]: ", p->name, json_array_size(list));
+		else
+			text_addf(&prompt, "%s: ", p->name);
+		char *line = shell_ask(b->sh, prompt.data);
+		free(prompt.data);
+		bool end = !line || ((p->type & LIST) && !*line);
+		if (!end)
+			json_array_append_new(list, json_string(line));
+		free(line);
+		if (end || !(p->type & LIST))
+			break;
+	}
+	int r = -1;
+	if (json_array_size(list)) {
+		value = p->type & LIST ? list : json_array_get(list, 0);
+		r = store(b, index, NULL, value);
+	}
+	json_decref(list);
+	return r;
+}
+
+/* At a terminal, what is missing is asked for, as PowerShell does: what can be typed,
+ * for the first parameter set that lacks nothing else. */
+static int ask_missing(struct binding *b)
+{
+	const struct parameter *p;
+	int chosen = -1;
+	for (unsigned set = 0; set < 16; set++) {
+		bool typed = true;
+		if (!(b->sets & IN(set)))
+			continue;
+		if (!count_missing(b, set, false, NULL))
+			return 0;
+		for (unsigned i = 0; (p = cmdlet_parameter(b->cmdlet, i)); i++)
+			typed &= !is_mandatory(p, set) || b->is_bound[i] ||
+				(TYPE_OF(p) != SWITCH && TYPE_OF(p) != BLOCK && !takes_object(p));
+		if (typed && chosen < 0)
+			chosen = (int)set;
+	}
+	if (chosen < 0)
+		return 0;
+	fprintf(b->sh->out, "\ncmdlet %s at command pipeline position 1\nSupply values for the following parameters:\n",
+		b->cmdlet->name);
+	for (unsigned i = 0; (p = cmdlet_parameter(b->cmdlet, i)); i++)
+		if (is_mandatory(p, (unsigned)chosen) && !b->is_bound[i] && ask_value(b, i)) {
+			/* Nothing was typed: what is missing is said below. */
+			return b->sh->thrown || shell_check_interrupt(b->sh) ? -1 : 0;
+		}
+	return 0;
+}
+
 /* Choose among the sets left: one that lacks nothing, the default before others. */
 static int check_mandatory(const struct binding *b, bool expects_input)
 {
@@ -455,6 +514,8 @@ int binding_begin(struct binding *b, struct shell *sh, const struct cmdlet *c,
 	int r = bind_named(b, arguments, count, used);
 	if (!r)
 		r = bind_positional(b, arguments, count, used);
+	if (!r && sh->can_ask && !expects_input)
+		r = ask_missing(b);
 	if (!r)
 		r = check_mandatory(b, expects_input);
 	free(used);

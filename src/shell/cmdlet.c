@@ -18,12 +18,12 @@ const struct parameter parameters_common[] = {
 	{ "Verbose", "vb", SWITCH, ALL_SETS, .help = "Say what is done." },
 	{ "Debug", "db", SWITCH, ALL_SETS, .fate = HARMLESS, .help = "Accepted; there is nothing more to say." },
 	{ "ErrorAction", "ea", ENUM, ALL_SETS, .values = ACTIONS, .help = "What to do at an error: go on or stop." },
-	{ "WarningAction", "wa", ENUM, ALL_SETS, .values = ACTIONS, .fate = HARMLESS,
-	  .help = "Accepted; $WarningPreference decides." },
-	{ "InformationAction", "infa", ENUM, ALL_SETS, .values = ACTIONS, .fate = HARMLESS, .help = "Accepted." },
+	{ "WarningAction", "wa", ENUM, ALL_SETS, .values = ACTIONS,
+	  .help = "SilentlyContinue hides warnings." },
+	{ "InformationAction", "infa", ENUM, ALL_SETS, .values = ACTIONS, .help = "SilentlyContinue hides messages." },
 	{ "ErrorVariable", "ev", STRING, ALL_SETS, .help = "A variable that gets the errors." },
-	{ "WarningVariable", "wv", STRING, ALL_SETS, .fate = REFUSED, .help = "Warnings are shown, not kept." },
-	{ "InformationVariable", "iv", STRING, ALL_SETS, .fate = REFUSED, .help = "Messages are shown, not kept." },
+	{ "WarningVariable", "wv", STRING, ALL_SETS, .help = "A variable that gets the warnings." },
+	{ "InformationVariable", "iv", STRING, ALL_SETS, .help = "A variable that gets the messages." },
 	{ "OutVariable", "ov", STRING, ALL_SETS, .help = "A variable that gets the output too." },
 	{ "OutBuffer", "ob", INT32, ALL_SETS, .fate = HARMLESS, .help = "Accepted; output is not buffered." },
 	{ "PipelineVariable", "pv", STRING, ALL_SETS, .fate = REFUSED, .help = "Use $_ in a ForEach-Object block." },
@@ -192,6 +192,23 @@ static const struct {
 	  "Rename-NetAdapter,Enable-NetAdapter,Disable-NetAdapter,Restart-NetAdapter,Set-NetAdapter,"
 	  "Get-NetAdapterStatistics,Get-NetAdapterHardwareInfo" },
 	{ "DnsClient", "Set-DnsClientServerAddress,Get-DnsClientServerAddress,Resolve-DnsName" },
+	{ "ServerManager", "Get-WindowsFeature,Uninstall-WindowsFeature,Remove-WindowsFeature" },
+	{ "Dism", "Get-WindowsOptionalFeature,Disable-WindowsOptionalFeature,Add-WindowsCapability" },
+	{ "Microsoft.PowerShell.Utility",
+	  "Add-Member,Add-Type,Compare-Object,ConvertFrom-Csv,ConvertTo-Csv,ConvertTo-Html,ConvertTo-Xml,Export-Clixml,"
+	  "Export-Csv,Format-Custom,Format-Hex,Format-Wide,Get-Date,Get-FileHash,Get-Random,Get-Unique,Get-Variable,"
+	  "Group-Object,Import-Clixml,Import-Csv,Invoke-Expression,Invoke-RestMethod,Invoke-WebRequest,Join-String,"
+	  "Measure-Command,New-Object,New-TimeSpan,Out-GridView,Read-Host,Remove-Variable,Select-String,Set-Variable,"
+	  "Tee-Object,Wait-Event,Write-Debug,Write-Information,Write-Progress,Write-Verbose,Write-Warning" },
+	{ "Microsoft.PowerShell.Management",
+	  "Add-Content,Clear-Content,Copy-Item,Get-ChildItem,Get-ComputerInfo,Get-Content,Get-Item,Get-ItemProperty,"
+	  "Get-Location,Get-Process,Get-Service,Join-Path,Move-Item,New-Item,Pop-Location,Push-Location,Remove-Item,"
+	  "Rename-Computer,Rename-Item,Resolve-Path,Restart-Computer,Restart-Service,Set-Content,Set-Item,Set-Location,"
+	  "Split-Path,Start-Process,Start-Service,Stop-Computer,Stop-Process,Stop-Service,Test-Connection,Test-Path" },
+	{ "Microsoft.PowerShell.Core",
+	  "Add-History,Clear-History,Enter-PSSession,Exit-PSSession,Get-History,Get-Job,Get-Module,Invoke-Command,"
+	  "New-Module,New-PSSession,Receive-Job,Remove-Job,Remove-Module,Remove-PSSession,Set-StrictMode,Start-Job,"
+	  "Update-Help,Wait-Job" },
 };
 
 bool cmdlet_known_elsewhere(const char *name, const char **module)

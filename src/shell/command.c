@@ -24,23 +24,48 @@ static void show_progress(void *argument, const char *text, int percent)
 	fflush(sh->err);
 }
 
-static void show_message(struct shell *sh, const json_t *m, bool verbose)
+/* The common parameters that the shell itself heeds. */
+struct common {
+	char *error_action, *warning_action, *information_action;
+	char *error_variable, *warning_variable, *information_variable, *out_variable;
+	json_t *warnings, *messages;	/* for the variables */
+	unsigned errors_before;
+};
+
+static const struct {
+	const char *name;		/* in the service's messages */
+	enum stream stream;
+	const char *prefix, *preference;
+} message_streams[] = {
+	{ "verbose", STREAM_VERBOSE, "VERBOSE: ", "verbosepreference" },
+	{ "warning", STREAM_WARNING, "WARNING: ", "warningpreference" },
+	{ "information", STREAM_INFORMATION, "", "informationpreference" },
+};
+
+static void show_message(struct shell *sh, const json_t *m, bool verbose, const struct common *c)
 {
 	const char *stream = value_text(m, "stream"), *text = value_text(m, "text");
+	struct text line = { 0 };
 	if (!strcmp(stream, "whatif")) {
 		fprintf(sh->out, "What if: %s\n", text);
 		return;
 	}
-	fflush(sh->out);
-	if (!strcmp(stream, "verbose")) {
-		if (verbose || shell_preference_is(sh, "verbosepreference", "Continue"))
-			fprintf(sh->err, "VERBOSE: %s\n", text);
-	} else if (!strcmp(stream, "warning")) {
-		if (!shell_preference_is(sh, "warningpreference", "SilentlyContinue"))
-			fprintf(sh->err, "WARNING: %s\n", text);
-	} else {
-		fprintf(sh->err, "%s\n", text);
-	}
+	unsigned i = 0;
+	while (i < ARRAY_SIZE(message_streams) - 1 && strcmp(message_streams[i].name, stream))
+		i++;
+	enum stream to = message_streams[i].stream;
+	const char *action = to == STREAM_WARNING ? c->warning_action :
+		to == STREAM_INFORMATION ? c->information_action : verbose ? "Continue" : NULL;
+	json_t *list = to == STREAM_WARNING ? c->warnings : to == STREAM_INFORMATION ? c->messages : NULL;
+	if (list)
+		json_array_append_new(list, json_string(text));
+	if (!action)
+		action = json_string_value(shell_variable(sh, message_streams[i].preference));
+	if (action && list_has("SilentlyContinue,Ignore", action))
+		return;
+	text_addf(&line, "%s%s\n", message_streams[i].prefix, text);
+	shell_say(sh, to, sh->err, line.data);
+	free(line.data);
 }
 
 /* Show, keep silent about or throw an error, as asked. Takes the record. */
@@ -52,6 +77,7 @@ static int non_terminating(struct shell *sh, json_t *record, const char *action)
 	if (!strcasecmp(action, "Stop")) {
 		json_decref(sh->thrown);
 		sh->thrown = record;
+		sh->stopping = true;
 		return -1;
 	}
 	if (!strcasecmp(action, "Ignore")) {
@@ -74,8 +100,10 @@ static json_t *service_failure(const char *command, const struct error *e)
 		.exception = "ServiceException" });
 }
 
-int shell_call_service(struct shell *sh, const char *command, json_t *params, json_t *output,
-		       const char *error_action)
+/* Call the service and show its messages and errors; objects go to `output`.
+ * -1 when thrown. */
+static int call_service(struct shell *sh, const char *command, json_t *params, json_t *output,
+			const struct common *common)
 {
 	struct error e = { 0 };
 	bool verbose = value_true(json_object_get(params, "Verbose"));
@@ -87,9 +115,9 @@ int shell_call_service(struct shell *sh, const char *command, json_t *params, js
 	if (!result && shell_interrupted)
 		return shell_check_interrupt(sh);
 	if (!result)
-		return non_terminating(sh, service_failure(command, &e), error_action);
+		return non_terminating(sh, service_failure(command, &e), common->error_action);
 	json_array_foreach(json_object_get(result, "messages"), i, child)
-		show_message(sh, child, verbose);
+		show_message(sh, child, verbose, common);
 	json_array_foreach(json_object_get(result, "objects"), i, child)
 		json_array_append(output, child);
 	int r = 0;
@@ -99,7 +127,7 @@ int shell_call_service(struct shell *sh, const char *command, json_t *params, js
 		json_t *record = json_copy(child);
 		json_object_set_new(record, TYPE_KEY, json_string("ErrorRecord"));
 		json_object_set_new(record, "command", json_string(command));
-		r = non_terminating(sh, record, error_action);
+		r = non_terminating(sh, record, common->error_action);
 	}
 	json_decref(result);
 	return r;
@@ -234,11 +262,6 @@ static const struct cmdlet *find_cmdlet(struct shell *sh, const char *name)
 	return NULL;
 }
 
-/* The common parameters that the shell itself heeds. */
-struct common {
-	char *error_action, *error_variable, *out_variable;
-};
-
 static char *take_text(json_t *params, const char *name)
 {
 	json_t *v = json_object_get(params, name);
@@ -247,25 +270,65 @@ static char *take_text(json_t *params, const char *name)
 	return s;
 }
 
-static void take_common(json_t *params, struct common *c)
+static void take_common(struct shell *sh, json_t *params, struct common *c)
 {
-	static const char *const ignored[] = { "Debug", "WarningAction", "InformationAction", "ProgressAction",
-		"WarningVariable", "InformationVariable", "OutBuffer", "PipelineVariable" };
-	c->error_action = take_text(params, "ErrorAction");
-	c->error_variable = take_text(params, "ErrorVariable");
-	c->out_variable = take_text(params, "OutVariable");
+	static const char *const ignored[] = { "Debug", "ProgressAction", "OutBuffer", "PipelineVariable" };
+	*c = (struct common){
+		.error_action = take_text(params, "ErrorAction"),
+		.warning_action = take_text(params, "WarningAction"),
+		.information_action = take_text(params, "InformationAction"),
+		.error_variable = take_text(params, "ErrorVariable"),
+		.warning_variable = take_text(params, "WarningVariable"),
+		.information_variable = take_text(params, "InformationVariable"),
+		.out_variable = take_text(params, "OutVariable"),
+		.warnings = json_array(), .messages = json_array(), .errors_before = sh->error_count,
+	};
 	for (unsigned i = 0; i < ARRAY_SIZE(ignored); i++)
 		json_object_del(params, ignored[i]);
 }
 
-static void free_common(struct common *c)
+/* A variable that a common parameter names; +name adds to what it holds. */
+static void set_common_variable(struct shell *sh, const char *name, json_t *list)
 {
+	if (!name)
+		return;
+	json_t *old = name[0] == '+' ? shell_variable(sh, name + 1) : NULL, *all = json_array();
+	if (json_is_array(old))
+		json_array_extend(all, old);
+	else if (old && !json_is_null(old))
+		json_array_append(all, old);
+	json_array_extend(all, list);
+	shell_set_variable(sh, name + (name[0] == '+'), all);
+}
+
+/* Set the variables; free the rest. `output` NULL: thrown. */
+static void end_common(struct shell *sh, struct common *c, json_t *output)
+{
+	json_t *errors = json_array(), *nothing = json_array();
+	for (unsigned n = sh->error_count - c->errors_before; n--;)
+		if (json_array_get(sh->errors, n))
+			json_array_append(errors, json_array_get(sh->errors, n));
+	if (sh->thrown)
+		json_array_append(errors, sh->thrown);
+	set_common_variable(sh, c->error_variable, errors);
+	set_common_variable(sh, c->warning_variable, c->warnings);
+	set_common_variable(sh, c->information_variable, c->messages);
+	set_common_variable(sh, c->out_variable, output ? output : nothing);
+	json_decref(errors);
+	json_decref(nothing);
+	json_decref(c->warnings);
+	json_decref(c->messages);
 	free(c->error_action);
+	free(c->warning_action);
+	free(c->information_action);
 	free(c->error_variable);
+	free(c->warning_variable);
+	free(c->information_variable);
 	free(c->out_variable);
 }
 
-static int call_once(struct shell *sh, const struct cmdlet *c, json_t *params, json_t *output, const char *action)
+static int call_once(struct shell *sh, const struct cmdlet *c, json_t *params, json_t *output,
+		     const struct common *common)
 {
 	if (c->flags & CHANGES) {
 		json_t *preference = shell_variable(sh, "WhatIfPreference");
@@ -280,25 +343,19 @@ static int call_once(struct shell *sh, const struct cmdlet *c, json_t *params, j
 			break;
 		}
 	}
-	return shell_call_service(sh, c->name, params, output, action);
+	return call_service(sh, c->name, params, output, common);
 }
 
-static json_t *run_service_cmdlet(struct shell *sh, const struct cmdlet *c, struct binding *b, json_t *input)
+static json_t *run_service_cmdlet(struct shell *sh, const struct cmdlet *c, struct binding *b, json_t *input,
+				  const struct common *common)
 {
 	json_t *output = json_array(), *params, *child;
-	struct common common;
 	size_t i;
 	int r = 0;
 	sh->yes_to_all = sh->no_to_all = false;
-	json_t *own = json_copy(b->bound);
-	take_common(own, &common);
-	json_decref(own);
 	if (!input) {
 		params = binding_finish(b);
-		struct common unused;
-		take_common(params, &unused);
-		free_common(&unused);
-		r = call_once(sh, c, params, output, common.error_action);
+		r = call_once(sh, c, params, output, common);
 		json_decref(params);
 	} else {
 		json_array_foreach(input, i, child) {
@@ -310,27 +367,15 @@ static json_t *run_service_cmdlet(struct shell *sh, const struct cmdlet *c, stru
 				/* One object that does not fit leaves the others alone. */
 				json_t *record = sh->thrown;
 				sh->thrown = NULL;
-				r = non_terminating(sh, record, common.error_action);
+				r = non_terminating(sh, record, common->error_action);
 			} else {
-				struct common unused;
-				take_common(params, &unused);
-				free_common(&unused);
-				r = call_once(sh, c, params, output, common.error_action);
+				r = call_once(sh, c, params, output, common);
 				json_decref(params);
 			}
 			if (r)
 				break;
 		}
 	}
-	if (common.error_variable) {
-		json_t *list = json_array(), *newest = json_array_get(sh->errors, 0);
-		if (!sh->succeeded && newest)
-			json_array_append(list, newest);
-		shell_set_variable(sh, common.error_variable, list);
-	}
-	if (common.out_variable)
-		shell_set_variable(sh, common.out_variable, json_copy(output));
-	free_common(&common);
 	/* A console is no object to show but a place to go. */
 	json_t *console = json_array_get(output, 0);
 	if (!r && console && !strcmp(value_type(console), "Console")) {
@@ -345,36 +390,52 @@ static json_t *run_service_cmdlet(struct shell *sh, const struct cmdlet *c, stru
 	return output;
 }
 
+/* The shell's own cmdlets see the whole list. */
+static json_t *run_own_cmdlet(struct shell *sh, const struct cmdlet *c, struct binding *b, json_t *input,
+			      const struct common *common)
+{
+	json_t *explicit_input = json_object_get(b->bound, "InputObject");
+	json_t *empty = json_array(), *given = explicit_input ? json_is_array(explicit_input) ?
+		json_incref(explicit_input) : json_pack("[O]", explicit_input) : NULL;
+	struct call call = { .cmdlet = c, .bound = b->bound, .input = given ? given : input ? input : empty };
+	json_t *output = c->run(sh, &call);
+	if (!output && sh->thrown && common->error_action && strcasecmp(common->error_action, "Stop")) {
+		json_t *record = sh->thrown;
+		sh->thrown = NULL;
+		non_terminating(sh, record, common->error_action);
+		output = json_array();
+	}
+	sh->stopping |= !output && common->error_action && !strcasecmp(common->error_action, "Stop");
+	json_decref(empty);
+	json_decref(given);
+	return output;
+}
+
+/* CMDLET -? is Get-Help CMDLET. */
+static json_t *show_help(struct shell *sh, const struct cmdlet *c)
+{
+	json_t *bound = json_pack("{s:s}", "Name", c->name), *input = json_array();
+	json_t *output = help_get(sh, &(struct call){ .cmdlet = c, .bound = bound, .input = input });
+	json_decref(bound);
+	json_decref(input);
+	return output;
+}
+
 /* `input` NULL: the command begins the pipeline. */
 static json_t *run_cmdlet(struct shell *sh, const struct cmdlet *c, const struct arguments *a,
 			  json_t *input)
 {
 	struct binding b;
-	json_t *output;
+	struct common common;
+	for (unsigned i = 0; i < a->count; i++)
+		if (a->list[i].name && !strcmp(a->list[i].name, "?"))
+			return show_help(sh, c);
 	if (binding_begin(&b, sh, c, a->list, a->count, input != NULL))
 		return NULL;
-	if (c->run) {
-		struct common common;
-		take_common(b.bound, &common);
-		json_t *explicit_input = json_object_get(b.bound, "InputObject");
-		json_t *empty = json_array(), *given = explicit_input ? json_is_array(explicit_input) ?
-			json_incref(explicit_input) : json_pack("[O]", explicit_input) : NULL;
-		struct call call = { .cmdlet = c, .bound = b.bound, .input = given ? given : input ? input : empty };
-		output = c->run(sh, &call);
-		if (!output && sh->thrown && common.error_action && strcasecmp(common.error_action, "Stop")) {
-			json_t *record = sh->thrown;
-			sh->thrown = NULL;
-			non_terminating(sh, record, common.error_action);
-			output = json_array();
-		}
-		if (output && common.out_variable)
-			shell_set_variable(sh, common.out_variable, json_copy(output));
-		json_decref(empty);
-		json_decref(given);
-		free_common(&common);
-	} else {
-		output = run_service_cmdlet(sh, c, &b, input);
-	}
+	take_common(sh, b.bound, &common);
+	json_t *output = c->run ? run_own_cmdlet(sh, c, &b, input, &common) :
+		run_service_cmdlet(sh, c, &b, input, &common);
+	end_common(sh, &common, output);
 	binding_end(&b);
 	return output;
 }
@@ -436,6 +497,7 @@ int shell_run_words(struct shell *sh, int argc, char *const argv[])
 			}
 		} else {
 			x->value = json_string(s);
+			x->name = strcmp(s, "--help") ? NULL : "?";
 			x->placeholder = s[0] == '<' && s[1] && s[strlen(s) - 1] == '>';
 			valid = x->value != NULL;
 		}

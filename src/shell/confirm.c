@@ -7,6 +7,21 @@
 #include <string.h>
 #include <strings.h>
 
+char *shell_ask(struct shell *sh, const char *prompt)
+{
+	char *line = NULL;
+	size_t room = 0;
+	fputs(prompt, sh->out);
+	fflush(sh->out);
+	if (getline(&line, &room, stdin) < 0) {
+		clearerr(stdin);
+		free(line);
+		return NULL;
+	}
+	line[strcspn(line, "\r\n")] = 0;
+	return line;
+}
+
 static bool is_asked(struct shell *sh, const struct cmdlet *c, json_t *params)
 {
 	json_t *confirm = json_object_get(params, "Confirm");
@@ -45,7 +60,6 @@ static int print_question(struct shell *sh, const struct cmdlet *c, json_t *para
 enum answer shell_confirm(struct shell *sh, const struct cmdlet *c, json_t *params)
 {
 	bool asked = is_asked(sh, c, params);
-	char line[64];
 	if (!asked || sh->yes_to_all) {
 		json_object_del(params, "Confirm");
 		return ANSWER_YES;
@@ -71,25 +85,16 @@ enum answer shell_confirm(struct shell *sh, const struct cmdlet *c, json_t *para
 		return ANSWER_YES;
 	}
 	for (;;) {
-		fputs("[Y] Yes  [A] Yes to All  [N] No  [L] No to All  [?] Help (default is \"Y\"): ", sh->out);
-		fflush(sh->out);
-		if (!fgets(line, sizeof(line), stdin)) {
-			sh->no_to_all = true;
-			return ANSWER_NO;
-		}
-		line[strcspn(line, "\r\n")] = 0;
+		char *line = shell_ask(sh, "[Y] Yes  [A] Yes to All  [N] No  [L] No to All  [?] Help (default is \"Y\"): ");
 		json_object_del(params, "Confirm");
-		if (!*line || !strcasecmp(line, "y") || !strcasecmp(line, "yes"))
+		bool yes = line && (!*line || list_has("y,yes", line)), all = line && !strcasecmp(line, "a");
+		bool none = !line || !strcasecmp(line, "l"), no = none || list_has("n,no", line);
+		free(line);
+		sh->yes_to_all |= all;
+		sh->no_to_all |= none;
+		if (yes || all)
 			return ANSWER_YES;
-		if (!strcasecmp(line, "a")) {
-			sh->yes_to_all = true;
-			return ANSWER_YES;
-		}
-		if (!strcasecmp(line, "l")) {
-			sh->no_to_all = true;
-			return ANSWER_NO;
-		}
-		if (!strcasecmp(line, "n") || !strcasecmp(line, "no"))
+		if (no)
 			return ANSWER_NO;
 		fputs("Y: do this one. A: do this and all that follow. N: leave this one out. "
 		      "L: leave out this and all that follow.\n", sh->out);

@@ -49,12 +49,12 @@ void *shell_throwf(struct shell *sh, const char *category, const char *id, const
 	return NULL;
 }
 
-static void print_category(FILE *out, const json_t *r)
+static void add_category(struct text *t, const json_t *r)
 {
 	const char *target = value_text(r, "target"), *type = value_text(r, "targetType");
 	const char *command = value_text(r, "command");
-	fprintf(out, "%s: (%s:%s) [%s], %s", value_text(r, "category"), target, *target && !*type ? "String" : type,
-		command, value_text(r, "exception"));
+	text_addf(t, "%s: (%s:%s) [%s], %s", value_text(r, "category"), target, *target && !*type ? "String" : type,
+		  command, value_text(r, "exception"));
 }
 
 /* Where in the text, with the line and a mark under what is meant. */
@@ -83,39 +83,74 @@ static char *place_of(const char *text, size_t size, unsigned from, unsigned to,
 	return text_take(&place);
 }
 
-void shell_report(struct shell *sh, json_t *r)
+void error_text(struct shell *sh, struct text *t, const json_t *r)
 {
 	const char *command = value_text(r, "command"), *message = value_text(r, "message");
-	const char *reason = value_text(r, "reason"), *way_out = value_text(r, "try");
+	const char *reason = value_text(r, "reason"), *way_out = value_text(r, "try"), *place = value_text(r, "$place");
+	if (shell_preference_is(sh, "errorview", "CategoryView")) {
+		add_category(t, r);
+		text_add(t, "\n");
+		return;
+	}
+	text_addf(t, "%s%s%s\n", command, *command ? " : " : "", message);
+	if (*reason)
+		text_addf(t, "Reason: %s\n", reason);
+	if (*way_out)
+		text_addf(t, "Try: %s\n", way_out);
+	if (shell_preference_is(sh, "errorview", "NormalView")) {
+		text_addf(t, "%s%s    + CategoryInfo          : ", place, *place ? "\n" : "");
+		add_category(t, r);
+		text_addf(t, "\n    + FullyQualifiedErrorId : %s\n", value_text(r, "id"));
+	}
+}
+
+json_t *error_member(const json_t *r, const char *name)
+{
+	static const struct { const char *name, *key; } members[] = {
+		{ "FullyQualifiedErrorId", "id" }, { "TargetObject", "target" },
+	};
+	if (!strcasecmp(name, "Exception"))
+		return json_pack("{s:s,s:s}", TYPE_KEY, value_text(r, "exception"), "Message", value_text(r, "message"));
+	if (!strcasecmp(name, "CategoryInfo")) {
+		struct text t = { 0 };
+		add_category(&t, r);
+		char *s = text_take(&t);
+		json_t *v = json_pack("{s:s,s:s,s:s,s:s,s:s}", TYPE_KEY, "ErrorCategoryInfo", "Text", s,
+			"Category", value_text(r, "category"), "Activity", value_text(r, "command"),
+			"TargetName", value_text(r, "target"));
+		free(s);
+		return v;
+	}
+	for (unsigned i = 0; i < ARRAY_SIZE(members); i++)
+		if (!strcasecmp(name, members[i].name))
+			return json_string(value_text(r, members[i].key));
+	return NULL;
+}
+
+void shell_report(struct shell *sh, json_t *r)
+{
+	struct text t = { 0 };
 	sh->succeeded = false;
+	sh->error_count++;
+	if (sh->running && sh->command_end && !json_object_get(r, "$place")) {
+		char *place = place_of(sh->running->source, sh->running->size, sh->command_start, sh->command_end,
+				       sh->running->name);
+		json_object_set_new(r, "$place", json_string(place));
+		free(place);
+	}
 	json_array_insert_new(sh->errors, 0, r);
 	if (json_array_size(sh->errors) > ERRORS_KEPT)
 		json_array_remove(sh->errors, ERRORS_KEPT);
-	if (sh->mute)
+	if (sh->mute || sh->sinks[STREAM_ERROR].kind == SINK_NOWHERE)
 		return;
 	sh->failed = true;
-	fflush(sh->out);
-	if (shell_preference_is(sh, "errorview", "CategoryView")) {
-		print_category(sh->err, r);
-		fputc('\n', sh->err);
+	if (sh->sinks[STREAM_ERROR].kind == SINK_OUTPUT) {
+		json_array_append(sh->merged, r);
 		return;
 	}
-	fprintf(sh->err, "%s%s%s\n", command, *command ? " : " : "", message);
-	if (*reason)
-		fprintf(sh->err, "Reason: %s\n", reason);
-	if (*way_out)
-		fprintf(sh->err, "Try: %s\n", way_out);
-	if (shell_preference_is(sh, "errorview", "NormalView")) {
-		if (sh->running && sh->command_end) {
-			char *place = place_of(sh->running->source, sh->running->size, sh->command_start,
-					       sh->command_end, sh->running->name);
-			fprintf(sh->err, "%s\n", place);
-			free(place);
-		}
-		fputs("    + CategoryInfo          : ", sh->err);
-		print_category(sh->err, r);
-		fprintf(sh->err, "\n    + FullyQualifiedErrorId : %s\n", value_text(r, "id"));
-	}
+	error_text(sh, &t, r);
+	shell_say(sh, STREAM_ERROR, sh->err, t.data);
+	free(t.data);
 }
 
 void shell_report_syntax(struct shell *sh, const char *text, size_t size, const struct syntax_error *e,

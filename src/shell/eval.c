@@ -1,13 +1,14 @@
 /* Expressions: what a value is worth. */
-#include "shell/shell.h"
+#include "shell/operators.h"
 
 #include "base/bits.h"
 #include "base/log.h"
 
+#include <limits.h>
 #include <math.h>
-#include <regex.h>
 #include <stdlib.h>
 #include <strings.h>
+#include <unistd.h>
 
 #define EVAL_MAX_DEPTH 512
 #define RANGE_MAX 100000
@@ -36,6 +37,12 @@ static json_t *automatic_variable(struct shell *sh, const char *name, bool *foun
 		const char *s = getenv(name + 4);
 		return s && json_string(s) ? json_string(s) : json_null();
 	}
+	if (!strcasecmp(name, "PWD")) {
+		char *folder = getcwd(NULL, 0);
+		json_t *path = json_string(folder ? folder : "/");
+		free(folder);
+		return path ? path : json_null();
+	}
 	if (!strcasecmp(name, "HOME"))
 		return json_string(getenv("HOME") ? getenv("HOME") : "/");
 	json_t *v = shell_variable(sh, name);
@@ -43,13 +50,32 @@ static json_t *automatic_variable(struct shell *sh, const char *name, bool *foun
 	return v ? json_incref(v) : json_null();
 }
 
+/* Times are seconds; these members make hours of them and so on. */
+static json_t *timespan_member(double seconds, const char *name)
+{
+	static const struct { const char *name; double unit; int wrap; } members[] = {
+		{ "TotalDays", 86400 }, { "TotalHours", 3600 }, { "TotalMinutes", 60 }, { "TotalSeconds", 1 },
+		{ "TotalMilliseconds", 0.001 }, { "Days", 86400, INT_MAX }, { "Hours", 3600, 24 }, { "Minutes", 60, 60 },
+		{ "Seconds", 1, 60 },
+	};
+	for (unsigned i = 0; i < ARRAY_SIZE(members); i++)
+		if (!strcasecmp(name, members[i].name))
+			return members[i].wrap ? json_integer((json_int_t)(seconds / members[i].unit) % members[i].wrap) :
+				json_real(seconds / members[i].unit);
+	return NULL;
+}
+
 json_t *shell_member(const json_t *object, const char *name)
 {
 	json_t *v = NULL;
 	size_t i;
 	json_t *child;
+	if (!strcmp(value_type(object), "ErrorRecord") && (v = error_member(object, name)))
+		return v;
 	if (json_is_object(object) && (v = value_property(object, name)) && strcmp(name, TYPE_KEY))
 		return json_incref(v);
+	if (json_is_number(object) && (v = timespan_member(json_number_value(object), name)))
+		return v;
 	if (!strcasecmp(name, "Count") || (!strcasecmp(name, "Length") && !json_is_string(object))) {
 		if (json_is_array(object))
 			return json_integer((json_int_t)json_array_size(object));
@@ -186,36 +212,6 @@ static json_t *add(struct shell *sh, const json_t *a, const json_t *b)
 	return arithmetic(sh, '+', a, b);
 }
 
-static int match_regex(struct shell *sh, const char *s, const char *pattern, bool exact)
-{
-	regex_t re;
-	struct text t = { 0 };
-	/* \d and \D are not POSIX's. */
-	for (; *pattern; pattern++) {
-		if (pattern[0] == '\\' && (pattern[1] == 'd' || pattern[1] == 'D')) {
-			text_add(&t, pattern[1] == 'd' ? "[0-9]" : "[^0-9]");
-			pattern++;
-		} else if (pattern[0] == '\\' && pattern[1]) {
-			text_add_bytes(&t, pattern, 2);
-			pattern++;
-		} else {
-			text_add_bytes(&t, pattern, 1);
-		}
-	}
-	char *translated = text_take(&t);
-	int r = regcomp(&re, translated, REG_EXTENDED | REG_NOSUB | (exact ? 0 : REG_ICASE));
-	if (r) {
-		shell_throwf(sh, "InvalidOperation", "InvalidRegularExpression", NULL,
-			     "\"%s\" is not a regular expression.", translated);
-		free(translated);
-		return -1;
-	}
-	free(translated);
-	r = !regexec(&re, s, 0, NULL, 0);
-	regfree(&re);
-	return r;
-}
-
 static bool contains(const json_t *list, const json_t *v, bool exact)
 {
 	json_t *child;
@@ -226,6 +222,32 @@ static bool contains(const json_t *list, const json_t *v, bool exact)
 		if (value_equal(child, v, exact))
 			return true;
 	return false;
+}
+
+/* A text or a list so many times. */
+static json_t *repeat(struct shell *sh, const json_t *a, const json_t *b)
+{
+	json_t *number = value_number(b), *result;
+	json_int_t times = json_is_integer(number) ? json_integer_value(number) : -1;
+	size_t size = json_is_array(a) ? json_array_size(a) : json_string_length(a);
+	json_decref(number);
+	if (times < 0 || (size && (json_int_t)(RANGE_MAX / size) < times))
+		return shell_throwf(sh, "InvalidOperation", "RuntimeException", NULL,
+				    "A text or a list times a number has at most %d letters or elements.", RANGE_MAX);
+	if (json_is_array(a)) {
+		result = json_array();
+		while (times--)
+			json_array_extend(result, (json_t *)a);
+		return result;
+	}
+	struct text t = { 0 };
+	text_add(&t, "");
+	while (times--)
+		text_add(&t, json_string_value(a));
+	char *s = text_take(&t);
+	result = json_string(s);
+	free(s);
+	return result;
 }
 
 /* One comparison: 1, 0; -1 thrown. */
@@ -245,7 +267,7 @@ static int compare_one(struct shell *sh, const char *op, const json_t *a, const 
 		return contains(b, a, exact) != negated;
 	if (!strcmp(op, "like") || !strcmp(op, "match")) {
 		char *s = value_string(a), *pattern = value_string(b);
-		r = *op == 'l' ? value_like(s, pattern, exact) : match_regex(sh, s, pattern, exact);
+		r = *op == 'l' ? value_like(s, pattern, exact) : operator_match(sh, s, pattern, exact);
 		free(s);
 		free(pattern);
 		return r < 0 ? r : r != negated;
@@ -360,6 +382,14 @@ static json_t *eval_binary(struct shell *sh, const struct node *n)
 		result = range(sh, a, b);
 	else if (!strcmp(op, "join"))
 		result = join(a, b);
+	else if (!strcmp(op, "f"))
+		result = operator_format(sh, a, b);
+	else if (!strcmp(op, "replace") || !strcmp(op, "creplace"))
+		result = operator_replace(sh, a, b, *op == 'c');
+	else if (!strcmp(op, "split") || !strcmp(op, "csplit"))
+		result = operator_split(sh, a, b, *op == 'c');
+	else if (*op == '*' && (json_is_string(a) || json_is_array(a)))
+		result = repeat(sh, a, b);
 	else if (strchr("-*/%", op[0]))
 		result = arithmetic(sh, op[0], a, b);
 	else
@@ -376,6 +406,14 @@ static json_t *eval_unary(struct shell *sh, const struct node *n)
 		return NULL;
 	if (!strcmp(n->text, "not")) {
 		result = json_boolean(!value_true(v));
+	} else if (!strcmp(n->text, "join")) {
+		json_t *nothing = json_string("");
+		result = join(v, nothing);
+		json_decref(nothing);
+	} else if (!strcmp(n->text, "split")) {
+		json_t *blanks = json_string("[ \t\n]+");
+		result = operator_split(sh, v, blanks, false);
+		json_decref(blanks);
 	} else {
 		json_t *zero = json_integer(0);
 		result = arithmetic(sh, n->text[0], zero, v);

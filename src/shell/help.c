@@ -44,7 +44,7 @@ void help_syntax(struct text *t, const struct cmdlet *c)
 			text_add(t, " [-Passthru]");
 		if (c->flags & CHANGES)
 			text_add(t, " [-WhatIf] [-Confirm]");
-		text_add(t, "\n\n");
+		text_add(t, " [<CommonParameters>]\n\n");
 	}
 }
 
@@ -79,7 +79,11 @@ static void add_parameter(struct text *t, const struct parameter *p)
 		text_addf(t, " <%s>", parameter_type_name(p, type, sizeof(type)));
 	text_add(t, "\n");
 	if (p->fate == REFUSED) {
-		text_addf(t, "        Not supported. %s\n\n", p->help);
+		struct text reason = { 0 };
+		text_addf(&reason, "Not supported. %s", p->help);
+		add_wrapped(t, reason.data, 8);
+		text_add(t, "\n");
+		free(reason.data);
 		return;
 	}
 	if (p->help)
@@ -139,17 +143,20 @@ static json_t *text_object(struct text *t)
 
 static void add_overview(struct text *t)
 {
-	const struct cmdlet *c;
-	const char *module = "";
+	const struct cmdlet *c, *other;
 	text_add(t, "\nNestor's cmdlets. Get-Help NAME says more; Get-Help NAME -Examples shows examples\n"
 		 "that run. Start with: New-VM lab; Set-VMProcessor lab -ExposeVirtualizationExtensions $true;\n"
 		 "Start-VM lab; Connect-VMConsole lab.\n");
 	for (unsigned i = 0; (c = cmdlet_at(i)); i++) {
-		if (strcmp(module, c->module)) {
-			module = c->module;
-			text_addf(t, "\n%s\n", module);
-		}
-		text_addf(t, "    %-30s %s\n", c->name, c->synopsis);
+		bool listed = false;
+		for (unsigned k = 0; k < i && !listed; k++)
+			listed = !strcmp(cmdlet_at(k)->module, c->module);
+		if (listed)
+			continue;
+		text_addf(t, "\n%s\n", c->module);
+		for (unsigned k = i; (other = cmdlet_at(k)); k++)
+			if (!strcmp(other->module, c->module))
+				text_addf(t, "    %-30s %s\n", other->name, other->synopsis);
 	}
 	text_add(t, "\n");
 }
@@ -220,8 +227,12 @@ json_t *help_get(struct shell *sh, struct call *call)
 	if (matches)
 		return text_object(&t);
 	char near[160];
+	const char *module;
 	free(t.data);
 	cmdlet_nearest(name, near, sizeof(near));
+	if (cmdlet_known_elsewhere(name, &module))
+		return shell_throwf(sh, "ResourceUnavailable", "HelpNotFound", *near ? near : "Get-Help lists all cmdlets.",
+				    "%s is a cmdlet of %s that Nestor does not have.", name, module);
 	return shell_throwf(sh, "ResourceUnavailable", "HelpNotFound", *near ? near : "Get-Help lists all cmdlets.",
 			    "There is no help about \"%s\".", name);
 }

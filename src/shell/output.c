@@ -25,19 +25,22 @@ json_t *output_host(struct shell *sh, struct call *call)
 	json_t *words = json_object_get(call->bound, "Object"), *separator = json_object_get(call->bound, "Separator"), *v;
 	size_t i;
 	char *s, *between = separator ? value_string(separator) : alloc_string(" ");
+	struct text t = { 0 };
 	json_array_foreach(words, i, v) {
 		s = value_string(v);
-		fprintf(sh->out, "%s%s", i ? between : "", s);
+		text_addf(&t, "%s%s", i ? between : "", s);
 		free(s);
 	}
 	free(between);
 	json_array_foreach(call->input, i, v) {
 		s = value_string(v);
-		fprintf(sh->out, "%s%s", i ? "\n" : "", s);
+		text_addf(&t, "%s%s", i ? "\n" : "", s);
 		free(s);
 	}
-	if (!value_true(json_object_get(call->bound, "NoNewline")))
-		fputc('\n', sh->out);
+	text_add(&t, value_true(json_object_get(call->bound, "NoNewline")) ? "" : "\n");
+	s = text_take(&t);
+	shell_say(sh, STREAM_INFORMATION, sh->out, s);
+	free(s);
 	return json_array();
 }
 

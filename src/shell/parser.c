@@ -148,36 +148,36 @@ static bool begins_command(const struct parser *p)
 	return true;
 }
 
-static struct node *parse_redirection(struct parser *p)
-{
-	static const char *const operators[] = { "2>&1", "*>>", "2>>", "1>>", "*>", "2>", "1>", ">>", ">" };
-	unsigned start = p->lx.at;
-	for (unsigned i = 0; i < ARRAY_SIZE(operators); i++) {
-		size_t n = strlen(operators[i]);
-		if (p->lx.size - start < n || memcmp(p->lx.text + start, operators[i], n))
-			continue;
-		p->lx.at += (unsigned)n;
-		struct node *r = parser_node_text(p, NODE_REDIRECT, start, operators[i], n);
-		if (i == 0)
-			return r;
-		lexer_skip(&p->lx, false);
-		if (lexer_word_ends(&p->lx)) {
-			lexer_fail(&p->lx, start, p->lx.at, "A file's name is missing after %s.", operators[i]);
-			return NULL;
-		}
-		struct node *file = parser_word(p);
-		if (!file)
-			return NULL;
-		parser_append(r, file);
-		return r;
-	}
-	return NULL;
-}
-
-static bool at_redirection(const struct parser *p)
+/* Bytes of the redirection's operator at the present place: > or >>, a stream's number
+ * or * before it; 0: none. */
+static unsigned at_redirection(const struct parser *p)
 {
 	char c = lexer_byte(&p->lx, 0);
-	return c == '>' || ((c == '1' || c == '2' || c == '*') && lexer_byte(&p->lx, 1) == '>');
+	unsigned n = c && strchr("123456*", c) ? 1 : 0;
+	if (lexer_byte(&p->lx, n) != '>')
+		return 0;
+	if (n && lexer_byte(&p->lx, 2) == '&' && lexer_byte(&p->lx, 3) == '1')
+		return 4;
+	return n + (lexer_byte(&p->lx, n + 1) == '>' ? 2 : 1);
+}
+
+static struct node *parse_redirection(struct parser *p)
+{
+	unsigned start = p->lx.at, n = at_redirection(p);
+	p->lx.at += n;
+	struct node *r = parser_node_text(p, NODE_REDIRECT, start, p->lx.text + start, n);
+	if (strchr(r->text, '&'))
+		return r;
+	lexer_skip(&p->lx, false);
+	if (lexer_word_ends(&p->lx)) {
+		lexer_fail(&p->lx, start, p->lx.at, "A file's name is missing after %s.", r->text);
+		return NULL;
+	}
+	struct node *file = parser_word(p);
+	if (!file)
+		return NULL;
+	parser_append(r, file);
+	return r;
 }
 
 /* One value among a command's arguments, without commas. */
@@ -189,7 +189,9 @@ static struct node *parse_argument(struct parser *p)
 	struct node *n;
 	if (class == CHAR_SINGLE_QUOTE || class == CHAR_DOUBLE_QUOTE)
 		return parser_quoted(p);
-	if (c == '(' || c == '{' || (c == '@' && (after == '(' || after == '{')) || (c == '$' && after == '('))
+	bool here = c == '@' && (lexer_class(&p->lx, start + 1, &length) == CHAR_DOUBLE_QUOTE ||
+				 lexer_class(&p->lx, start + 1, &length) == CHAR_SINGLE_QUOTE);
+	if (c == '(' || c == '{' || here || (c == '@' && (after == '(' || after == '{')) || (c == '$' && after == '('))
 		return parser_primary(p);
 	if (c == '$') {
 		n = parser_primary(p);

@@ -133,6 +133,72 @@ struct node *parser_quoted(struct parser *p)
 	return NULL;
 }
 
+/* Bytes of the line that ends the here-string with the quote `class`, its own line end
+ * included, when it begins at `at`; 0: it does not. */
+static unsigned here_string_end(const struct parser *p, unsigned at, enum character class)
+{
+	unsigned n = 0, length;
+	if (at < p->lx.size && p->lx.text[at] == '\r')
+		n++;
+	if (at + n >= p->lx.size || p->lx.text[at + n] != '\n')
+		return 0;
+	n++;
+	if (lexer_class(&p->lx, at + n, &length) != class || at + n + length >= p->lx.size)
+		return 0;
+	return p->lx.text[at + n + length] == '@' ? n + length + 1 : 0;
+}
+
+/* @" and @': the lines up to "@ or '@ as they stand; variables in the former. */
+static struct node *parse_here_string(struct parser *p)
+{
+	unsigned start = p->lx.at, length, n;
+	enum character class = lexer_class(&p->lx, start + 1, &length);
+	unsigned body = start + 1 + length;
+	while (body < p->lx.size && strchr(" \t\r", p->lx.text[body]))
+		body++;
+	if (class != CHAR_DOUBLE_QUOTE && class != CHAR_SINGLE_QUOTE) {
+		lexer_fail(&p->lx, start, start + 1, "After @ comes (, {, a variable's name, or a here-string's quote.");
+		return NULL;
+	}
+	if (body < p->lx.size && p->lx.text[body] != '\n') {
+		lexer_fail(&p->lx, start, body, "A here-string begins on the line after its @\" or @'.");
+		return NULL;
+	}
+	struct node *whole = parser_node(p, NODE_EXPAND, start);
+	struct text t = { 0 };
+	p->lx.at = body;
+	/* The line end before the first line is none of the text's. */
+	n = here_string_end(p, body, class);
+	if (!n && p->lx.at < p->lx.size)
+		p->lx.at++;
+	while (p->lx.at < p->lx.size && !p->lx.failed) {
+		char c = lexer_byte(&p->lx, 0);
+		n = here_string_end(p, p->lx.at, class);
+		if (n) {
+			p->lx.at += n;
+			return join(p, whole, &t, start);
+		}
+		if (class == CHAR_DOUBLE_QUOTE && c == '`' && p->lx.at + 1 < p->lx.size) {
+			char escaped = lexer_escape(lexer_byte(&p->lx, 1));
+			text_add_bytes(&t, &escaped, 1);
+			p->lx.at += 2;
+		} else if (class == CHAR_DOUBLE_QUOTE && at_dollar(p)) {
+			flush(p, whole, &t, start);
+			struct node *part = parser_dollar(p);
+			if (!part)
+				break;
+			parser_append(whole, part);
+		} else {
+			text_add_bytes(&t, &c, 1);
+			p->lx.at++;
+		}
+	}
+	free(t.data);
+	lexer_fail_incomplete(&p->lx, start, "The here-string that begins here has no end: a line that begins with %s.",
+			      class == CHAR_DOUBLE_QUOTE ? "\"@" : "'@");
+	return NULL;
+}
+
 struct node *parser_word(struct parser *p)
 {
 	unsigned start = p->lx.at, length;
@@ -350,7 +416,7 @@ struct node *parser_primary(struct parser *p)
 	} else if (c == '{') {
 		return parse_bracketed(p, NODE_BLOCK, 1, '}', "script block");
 	} else if (c == '@') {
-		lexer_fail(&p->lx, start, start + 2, "Here-strings (@\" and @') are not part of Nestor's shell.");
+		n = parse_here_string(p);
 	} else if (c == '[') {
 		lexer_fail(&p->lx, start, start + 1, "Types in square brackets are not part of Nestor's shell.");
 	} else if ((length = lexer_number(&p->lx))) {
@@ -368,7 +434,8 @@ struct node *parser_primary(struct parser *p)
 
 /* Binary operators by level, weakest first. Those of words are -name, with c
  * or i before them where `cased`. */
-enum level { LEVEL_LOGICAL, LEVEL_COMPARISON, LEVEL_ADD, LEVEL_MULTIPLY, LEVEL_RANGE, LEVEL_COMMA, LEVEL_UNARY };
+enum level { LEVEL_LOGICAL, LEVEL_COMPARISON, LEVEL_ADD, LEVEL_MULTIPLY, LEVEL_FORMAT, LEVEL_RANGE, LEVEL_COMMA,
+	     LEVEL_UNARY };
 
 static const struct {
 	const char *name;
@@ -383,7 +450,8 @@ static const struct {
 	{ "match", LEVEL_COMPARISON, true }, { "notmatch", LEVEL_COMPARISON, true },
 	{ "contains", LEVEL_COMPARISON, true }, { "notcontains", LEVEL_COMPARISON, true },
 	{ "in", LEVEL_COMPARISON, true }, { "notin", LEVEL_COMPARISON, true },
-	{ "join", LEVEL_COMPARISON, false },
+	{ "replace", LEVEL_COMPARISON, true }, { "split", LEVEL_COMPARISON, true },
+	{ "join", LEVEL_COMPARISON, false }, { "f", LEVEL_FORMAT, false },
 };
 
 /* The operator of `level` at the present place: its text into `name` (lower
@@ -507,6 +575,17 @@ static struct node *parse_level(struct parser *p, enum level level)
 	return p->lx.failed ? NULL : left;
 }
 
+/* An operator of a word that stands before its one value; NULL: none. */
+static const char *word_before_value(const struct parser *p, unsigned length, unsigned dash)
+{
+	static const char *const words[] = { "not", "join", "split" };
+	for (unsigned i = 0; length && i < ARRAY_SIZE(words); i++)
+		if (strlen(words[i]) == length - dash &&
+		    !strncasecmp(p->lx.text + p->lx.at + dash, words[i], length - dash))
+			return words[i];
+	return NULL;
+}
+
 static struct node *parse_unary(struct parser *p)
 {
 	unsigned start = p->lx.at, dash = 0, length = lexer_parameter(&p->lx, &dash), wide;
@@ -514,8 +593,7 @@ static struct node *parse_unary(struct parser *p)
 	if (lexer_byte(&p->lx, 0) == '!') {
 		name = "not";
 		p->lx.at++;
-	} else if (length && length - dash == 3 && !strncasecmp(p->lx.text + start + dash, "not", 3)) {
-		name = "not";
+	} else if ((name = word_before_value(p, length, dash))) {
 		p->lx.at += length;
 	} else if (length) {
 		lexer_fail(&p->lx, start, start + length, "There is no operator %.*s before a value.",
@@ -554,8 +632,8 @@ struct node *parser_expression(struct parser *p)
 	length = lexer_parameter(&p->lx, &dash);
 	if (length) {
 		lexer_fail(&p->lx, p->lx.at, p->lx.at + length, "There is no operator %.*s; there are -eq -ne -gt -ge "
-			   "-lt -le -like -notlike -match -notmatch -contains -notcontains -in -notin -join "
-			   "-and -or -xor -not.", (int)length, p->lx.text + p->lx.at);
+			   "-lt -le -like -notlike -match -notmatch -contains -notcontains -in -notin -replace -split "
+			   "-join -f -and -or -xor -not.", (int)length, p->lx.text + p->lx.at);
 		return NULL;
 	}
 	p->lx.at = before;

@@ -9,6 +9,7 @@
 #include "shell/shell.h"
 
 #include "shell/command.h"
+#include "shell/redirect.h"
 
 #include "base/bits.h"
 #include "base/log.h"
@@ -34,13 +35,14 @@ struct shell *shell_create(struct shell_service service, FILE *out, FILE *err)
 {
 	struct shell *sh = alloc_zeroed(1, sizeof(*sh));
 	*sh = (struct shell){ .service = service, .out = out, .err = err, .variables = json_object(),
-		.errors = json_array(), .succeeded = true };
+		.errors = json_array(), .succeeded = true, .merged = json_array() };
 	shell_set_variable(sh, "ErrorActionPreference", json_string("Continue"));
 	shell_set_variable(sh, "ErrorView", json_string("ConciseView"));
 	shell_set_variable(sh, "ConfirmPreference", json_string("High"));
 	shell_set_variable(sh, "WhatIfPreference", json_false());
 	shell_set_variable(sh, "VerbosePreference", json_string("SilentlyContinue"));
 	shell_set_variable(sh, "WarningPreference", json_string("Continue"));
+	shell_set_variable(sh, "InformationPreference", json_string("Continue"));
 	return sh;
 }
 
@@ -48,6 +50,7 @@ void shell_destroy(struct shell *sh)
 {
 	json_decref(sh->variables);
 	json_decref(sh->errors);
+	json_decref(sh->merged);
 	json_decref(sh->thrown);
 	for (struct script *s = sh->scripts, *next; s; s = next) {
 		next = s->next;
@@ -91,58 +94,7 @@ bool shell_preference_is(struct shell *sh, const char *variable, const char *val
 	return json_is_string(v) && !strcasecmp(json_string_value(v), value);
 }
 
-/* ---- redirection ---- */
-
-struct redirection {
-	FILE *out;	/* NULL: none */
-	bool discard, mute;
-	FILE *saved;
-};
-
-static int open_redirection(struct shell *sh, const struct node *r, struct redirection *to)
-{
-	if (!r->first)
-		return 0;	/* 2>&1: both go to the terminal anyway */
-	json_t *v = shell_eval(sh, r->first, true);
-	if (!v)
-		return -1;
-	bool errors = r->text[0] == '2', null = json_is_null(v);
-	char *path = value_string(v);
-	json_decref(v);
-	if (!strcasecmp(path, "$null") || !*path)
-		null = true;
-	int result = 0;
-	if (errors && null) {
-		to->mute = true;
-	} else if (null) {
-		to->discard = true;
-		to->mute |= r->text[0] == '*';
-	} else if (errors) {
-		shell_throwf(sh, "NotImplemented", "RedirectionNotSupported", "2>$null hides them.",
-			     "Errors cannot be redirected to a file.");
-		result = -1;
-	} else {
-		to->out = fopen(path, strstr(r->text, ">>") ? "a" : "w");
-		if (!to->out) {
-			shell_throwf(sh, "OpenError", "FileOpenFailure", NULL, "The file %s cannot be written: %m.", path);
-			result = -1;
-		}
-	}
-	free(path);
-	return result;
-}
-
-static const struct node *stages_of(const struct node *pipeline, struct redirection *to, struct shell *sh)
-{
-	for (const struct node *stage = pipeline->first; stage; stage = stage->next) {
-		if (stage->kind == NODE_REDIRECT && open_redirection(sh, stage, to))
-			return NULL;
-		for (const struct node *n = stage->kind == NODE_COMMAND ? stage->first : NULL; n; n = n->next)
-			if (n->kind == NODE_REDIRECT && open_redirection(sh, n, to))
-				return NULL;
-	}
-	return pipeline->first;
-}
+/* ---- statements ---- */
 
 static const struct node *next_stage(const struct node *stage)
 {
@@ -152,64 +104,49 @@ static const struct node *next_stage(const struct node *stage)
 	return stage;
 }
 
-/* ---- statements ---- */
-
-static json_t *run_stages(struct shell *sh, const struct node *stage)
+/* What a stage is redirected to stands among its arguments, or behind an expression. */
+static int add_redirections(struct shell *sh, const struct node *stage, struct redirection *r)
 {
-	json_t *list = NULL;
-	for (; stage; stage = next_stage(stage)) {
-		json_t *output;
-		if (shell_check_interrupt(sh)) {
-			json_decref(list);
-			return NULL;
-		}
-		if (stage->kind == NODE_COMMAND) {
-			output = command_run(sh, stage, list);
-		} else {
-			json_t *v = shell_eval(sh, stage, false);
-			output = !v ? NULL : json_is_array(v) ? json_incref(v) : json_array();
-			if (v && !json_is_array(v) && !json_is_null(v))
-				json_array_append(output, v);
-			json_decref(v);
-		}
-		json_decref(list);
-		list = output;
-		if (!list)
-			return NULL;
+	bool is_command = stage->kind == NODE_COMMAND;
+	for (const struct node *n = is_command ? stage->first : stage->next; n; n = n->next) {
+		if (n->kind == NODE_REDIRECT && redirection_add(sh, r, n))
+			return -1;
+		if (n->kind != NODE_REDIRECT && !is_command)
+			break;
 	}
-	return list;
+	return 0;
+}
+
+static json_t *run_stage(struct shell *sh, const struct node *stage, json_t *input)
+{
+	if (stage->kind == NODE_COMMAND)
+		return command_run(sh, stage, input);
+	json_t *v = shell_eval(sh, stage, false), *output;
+	output = !v ? NULL : json_is_array(v) ? json_incref(v) : json_array();
+	if (v && !json_is_array(v) && !json_is_null(v))
+		json_array_append(output, v);
+	json_decref(v);
+	return output;
 }
 
 static json_t *run_pipeline(struct shell *sh, const struct node *n, bool collect)
 {
-	struct redirection to = { 0 };
-	bool mute = sh->mute;
 	json_t *list = NULL;
-	const struct node *first = stages_of(n, &to, sh);
-	if (first) {
-		FILE *out = sh->out;
-		sh->mute |= to.mute;
-		if (to.out)
-			sh->out = to.out;
-		list = run_stages(sh, first);
-		if (list && (to.out || (!collect && !to.discard)))
-			view_print(sh, sh->out, list);
-		if (list && (to.out || to.discard || !collect))
-			json_array_clear(list);
-		sh->out = out;
-		if (sh->thrown && to.mute) {
-			json_t *record = sh->thrown;
-			sh->thrown = NULL;
-			shell_report(sh, record);
-			json_decref(list);
-			list = json_array();
-		}
-	}
-	if (to.out && fclose(to.out) && list) {
+	for (const struct node *stage = n->first; stage; stage = next_stage(stage)) {
+		struct redirection r = { 0 };
+		json_t *output = NULL;
+		if (!shell_check_interrupt(sh) && !add_redirections(sh, stage, &r))
+			output = run_stage(sh, stage, list);
 		json_decref(list);
-		list = shell_throwf(sh, "WriteError", "FileWriteFailure", NULL, "The file could not be written: %m.");
+		list = redirection_end(sh, &r, output);
+		if (!list)
+			return NULL;
 	}
-	sh->mute = mute;
+	if (!collect) {
+		view_print(sh, sh->out, list);
+		json_decref(list);
+		list = json_array();
+	}
 	return list;
 }
 
@@ -240,7 +177,7 @@ static json_t *run_assignment(struct shell *sh, const struct node *n)
 		v = changed;
 	}
 	if (target->kind == NODE_VARIABLE) {
-		if (list_has("true,false,null,?,Error,HOME", target->text)) {
+		if (list_has("true,false,null,?,Error,HOME,PWD", target->text)) {
 			json_decref(v);
 			return shell_throwf(sh, "WriteError", "VariableNotWritable", NULL,
 					    "The variable $%s cannot be changed.", target->text);
@@ -361,6 +298,7 @@ static void run_script(struct shell *sh, const struct script *s)
 {
 	const struct script *outer = sh->running;
 	sh->running = s;
+	sh->stopping = false;
 	for (const struct node *n = s->root->first; n && !sh->leaving; n = n->next) {
 		if (n->kind != NODE_PIPELINE || n->first->kind == NODE_COMMAND)
 			sh->succeeded = true;
@@ -372,9 +310,10 @@ static void run_script(struct shell *sh, const struct script *s)
 		json_decref(list);
 		if (!list) {
 			shell_report_thrown(sh);
-			if (shell_preference_is(sh, "erroractionpreference", "Stop"))
-				break;
+			sh->stopping |= shell_preference_is(sh, "erroractionpreference", "Stop");
 		}
+		if (sh->stopping)
+			break;
 	}
 	sh->running = outer;
 	fflush(sh->out);

@@ -19,6 +19,16 @@ struct shell_service {
 			struct error *e);
 };
 
+/* PowerShell's streams, by the numbers that redirections use. */
+enum stream { STREAM_OUTPUT = 1, STREAM_ERROR, STREAM_WARNING, STREAM_VERBOSE, STREAM_DEBUG, STREAM_INFORMATION,
+	      STREAMS };
+
+/* Where a stream goes. */
+struct sink {
+	enum { SINK_TERMINAL, SINK_NOWHERE, SINK_FILE, SINK_OUTPUT } kind;
+	FILE *file;
+};
+
 struct shell {
 	struct shell_service service;
 	FILE *out, *err;
@@ -43,7 +53,11 @@ struct shell {
 	unsigned depth;
 	bool yes_to_all, no_to_all;
 	bool progress_shown;
-	bool mute;		/* errors of this pipeline are not shown (2>$null) */
+	bool mute;		/* errors of this command are not shown (-ErrorAction SilentlyContinue) */
+	bool stopping;		/* -ErrorAction Stop: the statements that follow are not run */
+	unsigned error_count;	/* errors so far, also those that were not shown */
+	struct sink sinks[STREAMS];
+	json_t *merged;		/* array: what streams whose sink is SINK_OUTPUT said */
 };
 
 /* Set by a signal: what runs stops at the next statement, object or call. */
@@ -71,11 +85,6 @@ json_t *shell_run_statement(struct shell *sh, const struct node *statement, bool
 /* A script block with $_ set; `block` is its value. */
 json_t *shell_run_block(struct shell *sh, const json_t *block, json_t *item);
 bool value_is_block(const json_t *v);
-/* Call the service and show its messages and errors; objects go to `output`.
- * -1 when thrown. */
-int shell_call_service(struct shell *sh, const char *command, json_t *params, json_t *output,
-		       const char *error_action);
-
 /* eval.c: a new reference, or NULL when thrown. text: a bare 8.0 stays "8.0". */
 json_t *shell_eval(struct shell *sh, const struct node *n, bool text);
 json_t *shell_member(const json_t *object, const char *name);
@@ -94,9 +103,16 @@ void *shell_throwf(struct shell *sh, const char *category, const char *id, const
 void shell_report_thrown(struct shell *sh);
 /* Show a record as $ErrorView says and remember it; takes the record. */
 void shell_report(struct shell *sh, json_t *record);
+/* A record as shell_report shows it. */
+void error_text(struct shell *sh, struct text *t, const json_t *record);
+/* What the members of PowerShell's error records say; new reference, NULL: no such member. */
+json_t *error_member(const json_t *record, const char *name);
 /* A syntax error with its place marked. */
 void shell_report_syntax(struct shell *sh, const char *text, size_t size, const struct syntax_error *e,
 			 const char *name);
+
+/* redirect.c: whole lines for a stream; `terminal` is where they go when it is not redirected. */
+void shell_say(struct shell *sh, enum stream stream, FILE *terminal, const char *text);
 
 /* views.c */
 void view_print(struct shell *sh, FILE *out, json_t *objects);
@@ -118,6 +134,8 @@ void help_syntax(struct text *t, const struct cmdlet *c);
 
 /* confirm.c */
 enum answer { ANSWER_YES, ANSWER_NO, ANSWER_THROWN };
+/* A line that the user types, without its end, which the caller frees; NULL: none came. */
+char *shell_ask(struct shell *sh, const char *prompt);
 enum answer shell_confirm(struct shell *sh, const struct cmdlet *c, json_t *params);
 
 /* console.c: join the terminal to the VM's serial console that the service named. */

@@ -80,6 +80,14 @@ static void add_string(struct text *t, const json_t *v, const char *separator)
 		}
 		break;
 	case JSON_OBJECT:
+		if (!strcmp(value_type(v), "ErrorRecord")) {
+			text_add(t, value_text(v, "message"));
+			break;
+		}
+		if (list_has("FormattedText,ErrorCategoryInfo", value_type(v))) {
+			text_add(t, value_text(v, "Text"));
+			break;
+		}
 		if (*value_type(v) && value_property(v, "Name")) {
 			add_string(t, value_property(v, "Name"), separator);
 			break;

@@ -451,7 +451,7 @@ static int format_group(struct shell *sh, struct text *t, json_t *group, enum vi
 /* Types that are nothing but a text. */
 static bool is_formatted(const json_t *v)
 {
-	return json_is_object(v) && list_has("FormattedText,VMReport", value_type(v));
+	return json_is_object(v) && list_has("FormattedText,VMReport,ErrorCategoryInfo", value_type(v));
 }
 
 int view_format(struct shell *sh, struct text *t, json_t *objects, enum view_style style,
@@ -477,6 +477,11 @@ int view_format(struct shell *sh, struct text *t, json_t *objects, enum view_sty
 			text_add(t, value_text(o, "Text"));
 			if (t->size && t->data[t->size - 1] != '\n')
 				text_add(t, "\n");
+			i++;
+			continue;
+		}
+		if (!strcmp(value_type(o), "ErrorRecord") && style == VIEW_DEFAULT && !columns) {
+			error_text(sh, t, o);
 			i++;
 			continue;
 		}

@@ -63,6 +63,17 @@ Try: Get-VM
 on it goes" sh -c '"$0" <"$1"' "$nestor" "$folder/error.ps1"
 (cd "$folder" && "$nestor" 'Get-VM | ft Name, State > machines.txt') || failures=$((failures + 1))
 is "redirection to a file" 0 "$table" cat "$folder/machines.txt"
+error='Get-VM : Hyper-V was unable to find a virtual machine with name "nope".
+Reason: The store '"$NESTOR_STORE"' has these: lab.
+Try: Get-VM'
+(cd "$folder" && "$nestor" 'Get-VM nope 2> errors.txt; Get-VM nope 2>> errors.txt; (Get-VM lab, nope).Name *> all.txt')
+is "errors in a file, and more behind them" 0 "$error
+$error" cat "$folder/errors.txt"
+is "everything in a file" 0 "lab
+$error" cat "$folder/all.txt"
+(cd "$folder" && "$nestor" 'Get-VM lab, nope | ft Name *>&1 > shown.txt; Get-VM nope > both.txt 2>&1' 2>shown2.txt)
+is "a later stage's redirection leaves an earlier one's errors alone" 0 "$error" cat "$folder/shown2.txt"
+is "errors and output in one file" 0 "$error" cat "$folder/both.txt"
 (cd "$folder" && "$nestor" New-VHD ./disk.img 1MB >/dev/null) || failures=$((failures + 1))
 is "a relative path is the caller's" 0 "1048576" stat -c %s "$folder/disk.img"
 is "a role's name near by" 64 "nestor: There is no role \"rum\"; did you mean \`nestor run\`?" "$nestor" rum

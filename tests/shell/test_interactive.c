@@ -155,6 +155,38 @@ static void test_session(void **state)
 	expect("PS nestor> ");
 	console(listener);
 	assert_int_equal(unlink(address.sun_path), 0);
+	/* What is mandatory and missing is asked for. */
+	type("Set-VMProcessor -Count 2\r");
+	expect("cmdlet Set-VMProcessor at command pipeline position 1");
+	expect("VMName[0]: ");
+	type("lab\r");
+	expect("VMName[1]: ");
+	type("\r");
+	expect("-> Set-VMProcessor {\"Count\": 2, \"VMName\": [\"lab\"]}");
+	expect("PS nestor> ");
+	type("Rename-VM lab\r");
+	expect("NewName: ");
+	type("\004");
+	expect("missing mandatory parameters: NewName");
+	expect("PS nestor> ");
+	type("Restart-VM lab -Force -For IPAddress\r");
+	expect("missing mandatory parameters: Wait");
+	expect("PS nestor> ");
+	/* A here-string goes over several lines. */
+	type("@\"\r");
+	expect(">> ");
+	type("six $(6*7)\r");
+	expect(">> ");
+	type("\"@\r");
+	expect("six 42");
+	expect("PS nestor> ");
+	/* Values of parameters, switches and adapters complete too. */
+	type("New-VMSwitch x -SwitchType Pr\t\r");
+	expect("-> New-VMSwitch {\"SwitchType\": \"Private\", \"Name\": \"x\"}");
+	expect("PS nestor> ");
+	type("New-VM y -SwitchName De\t\r");
+	expect("-> New-VM {\"SwitchName\": \"Default Switch\", \"Name\": \"y\"}");
+	expect("PS nestor> ");
 	type("exit 5\r");
 	while (read(terminal, text, sizeof(text)) > 0)
 		;

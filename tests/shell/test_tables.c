@@ -125,6 +125,7 @@ static void test_incomplete(void **state)
 	static const struct { const char *text; bool more; } cases[] = {
 		{ "Get-VM |", true }, { "Get-VM `", true }, { "@{ a = 1", true }, { "'open", true }, { "\"open", true },
 		{ "1..3 | % {", true }, { "(1 +", true }, { "<# a", true }, { "$x =", true },
+		{ "@\"\na", true }, { "@'", true }, { "@\"\na\n\"@", false }, { "@\" a", false },
 		{ "Get-VM", false }, { "Get-VM )", false }, { "if (1) {", false }, { "1 -foo", false }, { "", false },
 	};
 	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
