@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -22,6 +23,16 @@
 
 static int terminal;
 static struct text seen;
+static const char *last_seen = "";	/* what came before, for the message */
+
+/* libedit shows its prompt just before it takes the terminal over; keys before that
+ * would be the kernel's. */
+static void wait_for_editor(void)
+{
+	struct termios t;
+	for (unsigned i = 0; i < PATIENCE_MS && !tcgetattr(terminal, &t) && (t.c_lflag & ICANON); i++)
+		usleep(1000);
+}
 
 /* Wait until `wanted` comes; what came before it is forgotten. */
 static void expect(const char *wanted)
@@ -33,11 +44,14 @@ static void expect(const char *wanted)
 		if (at) {
 			seen.size -= (size_t)(at + strlen(wanted) - seen.data);
 			memmove(seen.data, at + strlen(wanted), seen.size + 1);
+			last_seen = wanted;
+			if (!strcmp(wanted, "PS nestor> ") || !strcmp(wanted, ">> "))
+				wait_for_editor();
 			return;
 		}
 		ssize_t n = poll(&p, 1, PATIENCE_MS) > 0 ? read(terminal, buffer, sizeof(buffer)) : 0;
 		if (n <= 0) {
-			fail_msg("\"%s\" did not come, but \"%s\"", wanted, seen.data ? seen.data : "");
+			fail_msg("\"%s\" did not come after \"%s\", but \"%s\"", wanted, last_seen, seen.data ? seen.data : "");
 			return;
 		}
 		text_add_bytes(&seen, buffer, (size_t)n);
