@@ -268,7 +268,7 @@ static const struct option options[] = {
 	{ "initrd", "FILE", true, take_initrd,
 	  "an initial RAM disk or multiboot module; several for a bzImage are joined" },
 	{ "append", "TEXT", false, take_append, "the kernel's command line" },
-	{ "disk", "FILE[,readonly]", true, take_disk, "a raw disk image, as a virtio disk" },
+	{ "disk", "FILE[,readonly]", true, take_disk, "a disk image, as a virtio disk: raw, or what its name says (.vhdx, .vhd, .qcow2)" },
 	{ "serial", "stdio|file:PATH|unix:PATH|none", false, take_serial,
 	  "where the first serial port goes: this terminal (the default; Ctrl-A X leaves, Ctrl-A Ctrl-A sends one Ctrl-A), a file that is emptied first, a socket that waits for connections one at a time, or nowhere" },
 	{ "network", "none|nat[,forward=tcp:HOST:GUEST]|switch=NAME", true, take_network,

@@ -1,5 +1,6 @@
 #include "disk/raw.h"
 
+#include "base/bits.h"
 #include "base/log.h"
 
 #include <errno.h>
@@ -10,6 +11,16 @@
 #include <unistd.h>
 
 enum { ZEROES_CHUNK = 64 << 10 };
+
+struct disk_raw {
+	struct disk disk;
+	int fd;
+};
+
+static struct disk_raw *raw_of(struct disk *d)
+{
+	return container_of(d, struct disk_raw, disk);
+}
 
 static int check_kind(int fd, const char *path, struct error *e)
 {
@@ -43,21 +54,22 @@ static int lock(int fd, const char *path, bool readonly, struct error *e)
 		strerror(errno));
 }
 
-static int measure(struct disk_raw *d, struct error *e)
+static int measure(struct disk_raw *r, uint64_t wanted, struct error *e)
 {
-	off_t size = lseek(d->fd, 0, SEEK_END);
+	const char *path = r->disk.path;
+	off_t size = lseek(r->fd, 0, SEEK_END);
 	if (size < 0)
 		return error_set(e, STATUS_FILE, "The size of disk \"%s\" cannot be read: %s.",
-			d->path, strerror(errno));
-	d->size = (uint64_t)size;
+			path, strerror(errno));
 	if (!size)
 		return error_set(e, STATUS_FILE,
 			"Disk \"%s\" is empty; make it as large as the disk shall be (truncate -s 1G).",
-			d->path);
-	if (size % DISK_SECTOR)
+			path);
+	r->disk.size = wanted == DISK_RAW_WHOLE ? (uint64_t)size : wanted;
+	if (r->disk.size % DISK_SECTOR || r->disk.size > (uint64_t)size)
 		return error_set(e, STATUS_FILE,
 			"Disk \"%s\" has %llu bytes, which is not a multiple of %d; it is no raw disk image.",
-			d->path, (unsigned long long)size, DISK_SECTOR);
+			path, (unsigned long long)size, DISK_SECTOR);
 	return 0;
 }
 
@@ -85,137 +97,71 @@ static int open_file(const char *path, bool readonly, struct error *e)
 		strerror(errno));
 }
 
-struct disk_raw *disk_raw_open(const char *path, bool readonly, struct error *e)
+static void raw_close(struct disk *d)
 {
-	int fd = open_file(path, readonly, e);
-	if (fd < 0)
-		return NULL;
-	struct disk_raw *d = alloc_zeroed(1, sizeof *d);
-	d->fd = fd;
-	d->readonly = readonly;
-	d->path = alloc_string(path);
-	if (check_kind(fd, path, e) || lock(fd, path, readonly, e) || measure(d, e)) {
-		disk_raw_close(d);
-		return NULL;
-	}
-	return d;
-}
-
-void disk_raw_close(struct disk_raw *d)
-{
-	if (!d)
-		return;
-	close(d->fd);
+	close(raw_of(d)->fd);
 	free(d->path);
-	free(d);
+	free(raw_of(d));
 }
 
-static int failed(struct disk_raw *d, const char *what, uint64_t offset, const char *reason)
-{
-	if (!d->complained)
-		log_line("Disk \"%s\" failed to %s at byte %llu: %s; the guest sees an input/output error, and further ones are not reported here.",
-			 d->path, what, (unsigned long long)offset, reason);
-	d->complained = true;
-	return -1;
-}
-
-static bool in_range(const struct disk_raw *d, uint64_t offset, uint64_t bytes)
-{
-	return offset <= d->size && bytes <= d->size - offset;
-}
-
-static uint64_t iovec_bytes(const struct iovec *iov, unsigned count)
-{
-	uint64_t bytes = 0;
-	for (unsigned i = 0; i < count; i++)
-		bytes += iov[i].iov_len;
-	return bytes;
-}
-
-/* Take n bytes off the front. */
-static void advance(struct iovec **iov, unsigned *count, size_t n)
-{
-	while (*count && n >= (*iov)->iov_len) {
-		n -= (*iov)->iov_len;
-		++*iov;
-		--*count;
-	}
-	if (n) {
-		(*iov)->iov_base = (char *)(*iov)->iov_base + n;
-		(*iov)->iov_len -= n;
-	}
-}
-
-static int transfer(struct disk_raw *d, uint64_t offset, struct iovec *iov, unsigned count,
+static int transfer(struct disk *d, uint64_t offset, struct iovec *iov, unsigned count,
 		    ssize_t (*move)(int, const struct iovec *, int, off_t), const char *what)
 {
-	if (!in_range(d, offset, iovec_bytes(iov, count)))
-		return -1;
-	advance(&iov, &count, 0);
 	while (count) {
-		ssize_t n = move(d->fd, iov, (int)count, (off_t)offset);
+		ssize_t n = move(raw_of(d)->fd, iov, (int)count, (off_t)offset);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			return failed(d, what, offset, strerror(errno));
+			return disk_failed(d, what, offset, strerror(errno));
 		if (!n)
-			return failed(d, what, offset, "the file is shorter than it was");
+			return disk_failed(d, what, offset, "the file is shorter than it was");
 		offset += (uint64_t)n;
-		advance(&iov, &count, (size_t)n);
+		iovec_advance(&iov, &count, (size_t)n);
 	}
 	return 0;
 }
 
-int disk_raw_read(struct disk_raw *d, uint64_t offset, struct iovec *iov, unsigned count)
+static int raw_read(struct disk *d, uint64_t offset, struct iovec *iov, unsigned count)
 {
 	return transfer(d, offset, iov, count, preadv, "read");
 }
 
-int disk_raw_write(struct disk_raw *d, uint64_t offset, struct iovec *iov, unsigned count)
+static int raw_write(struct disk *d, uint64_t offset, struct iovec *iov, unsigned count)
 {
-	if (d->readonly)
-		return -1;
 	return transfer(d, offset, iov, count, pwritev, "write");
 }
 
-int disk_raw_flush(struct disk_raw *d)
+static int raw_flush(struct disk *d)
 {
-	if (d->readonly || !fdatasync(d->fd))
-		return 0;
-	return failed(d, "flush", 0, strerror(errno));
+	return fdatasync(raw_of(d)->fd) ? disk_failed(d, "flush", 0, strerror(errno)) : 0;
 }
 
-static int allocate(struct disk_raw *d, int mode, uint64_t offset, uint64_t bytes)
+static int allocate(struct disk *d, int mode, uint64_t offset, uint64_t bytes)
 {
 	int result;
 	do
-		result = fallocate(d->fd, mode, (off_t)offset, (off_t)bytes);
+		result = fallocate(raw_of(d)->fd, mode, (off_t)offset, (off_t)bytes);
 	while (result && errno == EINTR);
 	return result;
 }
 
-int disk_raw_discard(struct disk_raw *d, uint64_t offset, uint64_t bytes)
+static int raw_discard(struct disk *d, uint64_t offset, uint64_t bytes)
 {
-	if (d->readonly || !in_range(d, offset, bytes))
-		return -1;
 	/* A host that cannot has lost nothing. */
-	if (bytes)
-		allocate(d, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, bytes);
+	allocate(d, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, bytes);
 	return 0;
 }
 
-int disk_raw_write_zeroes(struct disk_raw *d, uint64_t offset, uint64_t bytes, bool may_unmap)
+static int raw_write_zeroes(struct disk *d, uint64_t offset, uint64_t bytes, bool may_unmap)
 {
 	static const uint8_t zeroes[ZEROES_CHUNK];
-	if (d->readonly || !in_range(d, offset, bytes))
-		return -1;
-	if (!bytes || !allocate(d, FALLOC_FL_KEEP_SIZE | (may_unmap ? FALLOC_FL_PUNCH_HOLE :
-							   FALLOC_FL_ZERO_RANGE), offset, bytes))
+	if (!allocate(d, FALLOC_FL_KEEP_SIZE | (may_unmap ? FALLOC_FL_PUNCH_HOLE :
+						FALLOC_FL_ZERO_RANGE), offset, bytes))
 		return 0;
 	while (bytes) {
 		size_t part = bytes < sizeof zeroes ? (size_t)bytes : sizeof zeroes;
 		struct iovec iov = { (void *)(uintptr_t)zeroes, part };
-		if (disk_raw_write(d, offset, &iov, 1))
+		if (raw_write(d, offset, &iov, 1))
 			return -1;
 		offset += part;
 		bytes -= part;
@@ -223,13 +169,22 @@ int disk_raw_write_zeroes(struct disk_raw *d, uint64_t offset, uint64_t bytes, b
 	return 0;
 }
 
-void disk_raw_id(const struct disk_raw *d, char *id, size_t n)
+static const struct disk_ops raw_ops = {
+	raw_close, raw_read, raw_write, raw_flush, raw_discard, raw_write_zeroes,
+};
+
+struct disk *disk_raw_open(const char *path, uint64_t size, bool readonly, struct error *e)
 {
-	const char *slash = strrchr(d->path, '/');
-	const char *name = slash ? slash + 1 : d->path;
-	size_t length = strlen(name);
-	memset(id, 0, n);
-	if (length > n)
-		name += length - n;
-	memcpy(id, name, length > n ? n : length);
+	int fd = open_file(path, readonly, e);
+	if (fd < 0)
+		return NULL;
+	struct disk_raw *r = alloc_zeroed(1, sizeof *r);
+	r->fd = fd;
+	r->disk = (struct disk){ .ops = &raw_ops, .path = alloc_string(path),
+				 .physical_sector = DISK_SECTOR, .readonly = readonly };
+	if (check_kind(fd, path, e) || lock(fd, path, readonly, e) || measure(r, size, e)) {
+		raw_close(&r->disk);
+		return NULL;
+	}
+	return &r->disk;
 }

@@ -26,7 +26,7 @@ enum {
 
 struct blk {
 	struct virtio_device virtio;
-	struct disk_raw *disk;
+	struct disk *disk;
 	struct virtio_blk_config config;
 };
 
@@ -46,7 +46,7 @@ static uint8_t read_sectors(struct blk *b, const struct virtq_chain *c, uint64_t
 		return VIRTIO_BLK_S_IOERR;
 	unsigned count = virtq_iovec(c, m, true, 0, bytes, iov);
 	memcpy(moving, iov, count * sizeof *iov);
-	int failed = disk_raw_read(b->disk, sector * DISK_SECTOR, moving, count);
+	int failed = disk_read(b->disk, sector * DISK_SECTOR, moving, count);
 	virtq_wrote(m, iov, count);
 	return failed ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
 }
@@ -54,7 +54,7 @@ static uint8_t read_sectors(struct blk *b, const struct virtq_chain *c, uint64_t
 /* Without the flush feature the driver takes every write for stable. */
 static int made_stable(struct blk *b)
 {
-	return virtio_has(&b->virtio, VIRTIO_BLK_F_FLUSH) ? 0 : disk_raw_flush(b->disk);
+	return virtio_has(&b->virtio, VIRTIO_BLK_F_FLUSH) ? 0 : disk_flush(b->disk);
 }
 
 static uint8_t write_sectors(struct blk *b, const struct virtq_chain *c, uint64_t sector,
@@ -65,7 +65,7 @@ static uint8_t write_sectors(struct blk *b, const struct virtq_chain *c, uint64_
 		return VIRTIO_BLK_S_IOERR;
 	unsigned count = virtq_iovec(c, b->virtio.memory, false, sizeof(struct virtio_blk_outhdr),
 				     bytes, iov);
-	return disk_raw_write(b->disk, sector * DISK_SECTOR, iov, count) || made_stable(b) ?
+	return disk_write(b->disk, sector * DISK_SECTOR, iov, count) || made_stable(b) ?
 		VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
 }
 
@@ -87,8 +87,8 @@ static uint8_t clear_sectors(struct blk *b, const struct virtq_chain *c, uint32_
 	if (range.num_sectors > (discard ? DISCARD_SECTORS_MAX : ZEROES_SECTORS_MAX) ||
 	    !in_disk(b, range.sector, bytes))
 		return VIRTIO_BLK_S_IOERR;
-	int failed = discard ? disk_raw_discard(b->disk, range.sector * DISK_SECTOR, bytes) :
-		disk_raw_write_zeroes(b->disk, range.sector * DISK_SECTOR, bytes, range.flags);
+	int failed = discard ? disk_discard(b->disk, range.sector * DISK_SECTOR, bytes) :
+		disk_write_zeroes(b->disk, range.sector * DISK_SECTOR, bytes, range.flags);
 	return failed || made_stable(b) ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
 }
 
@@ -97,7 +97,7 @@ static uint8_t get_id(struct blk *b, const struct virtq_chain *c, uint32_t bytes
 	char id[VIRTIO_BLK_ID_BYTES] = { 0 };
 	if (bytes < sizeof id)
 		return VIRTIO_BLK_S_IOERR;
-	disk_raw_id(b->disk, id, sizeof id);
+	disk_id(b->disk, id, sizeof id);
 	virtq_copy_in(c, b->virtio.memory, 0, id, sizeof id);
 	return VIRTIO_BLK_S_OK;
 }
@@ -112,7 +112,7 @@ static uint8_t request(struct blk *b, const struct virtq_chain *c,
 	case VIRTIO_BLK_T_OUT:
 		return write_sectors(b, c, header->sector, c->out_bytes - sizeof *header);
 	case VIRTIO_BLK_T_FLUSH:
-		return disk_raw_flush(b->disk) ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
+		return disk_flush(b->disk) ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
 	case VIRTIO_BLK_T_GET_ID:
 		return get_id(b, c, in);
 	case VIRTIO_BLK_T_DISCARD:
@@ -158,19 +158,23 @@ static const struct virtio_ops blk_ops = {
 };
 
 struct virtio_device *virtio_blk_create(struct pci_bus *bus, unsigned slot, struct memory *m,
-					struct disk_raw *disk, struct error *e)
+					struct disk *disk, struct error *e)
 {
 	struct blk *b = alloc_zeroed(1, sizeof *b);
 	uint64_t features = BIT(VIRTIO_BLK_F_SIZE_MAX) | BIT(VIRTIO_BLK_F_SEG_MAX) |
 		BIT(VIRTIO_BLK_F_BLK_SIZE) | BIT(VIRTIO_BLK_F_FLUSH);
 	features |= disk->readonly ? BIT(VIRTIO_BLK_F_RO) :
 		BIT(VIRTIO_BLK_F_DISCARD) | BIT(VIRTIO_BLK_F_WRITE_ZEROES);
+	if (disk->physical_sector > DISK_SECTOR)
+		features |= BIT(VIRTIO_BLK_F_TOPOLOGY);
 	b->disk = disk;
 	b->config = (struct virtio_blk_config){
 		.capacity = disk->size / DISK_SECTOR,
 		.size_max = SEGMENT_BYTES_MAX,
 		.seg_max = SEGMENTS_MAX,
 		.blk_size = DISK_SECTOR,
+		.physical_block_exp = (uint8_t)__builtin_ctz(disk->physical_sector / DISK_SECTOR),
+		.min_io_size = (uint16_t)(disk->physical_sector / DISK_SECTOR),
 		.max_discard_sectors = DISCARD_SECTORS_MAX,
 		.max_discard_seg = 1,
 		.discard_sector_alignment = 1,

@@ -1,12 +1,12 @@
-/* virtio block device over a raw disk. */
+/* virtio block device over a disk. */
 #ifndef NESTOR_VIRTIO_VIRTIO_BLK_H
 #define NESTOR_VIRTIO_VIRTIO_BLK_H
 
-#include "disk/raw.h"
+#include "disk/disk.h"
 #include "virtio/virtio.h"
 
 /* The disk stays the caller's and must live longer than the device. */
 struct virtio_device *virtio_blk_create(struct pci_bus *bus, unsigned slot, struct memory *m,
-					struct disk_raw *disk, struct error *e);
+					struct disk *disk, struct error *e);
 
 #endif

@@ -21,7 +21,7 @@
 #include "board/loader.h"
 #include "board/mc146818.h"
 #include "board/ns16550.h"
-#include "disk/raw.h"
+#include "disk/disk.h"
 #include "virtio/virtio_balloon.h"
 #include "virtio/virtio_blk.h"
 #include "virtio/virtio_net.h"
@@ -66,7 +66,7 @@ struct board {
 	struct virtio_device *rng;
 	struct virtio_device *balloon;
 	struct guest_memory *guest_memory;	/* the balloon's, which the policy uses */
-	struct disk_raw *disk[VM_MAX_DISKS];
+	struct disk *disk[VM_MAX_DISKS];
 	struct virtio_device *blk[VM_MAX_DISKS];
 	struct virtio_device *net[VM_MAX_NETWORKS];
 	struct device *device[MAX_DEVICES];	/* all of them, for reset */
@@ -230,7 +230,7 @@ static bool create_disk(struct board *b, unsigned i, struct error *e)
 	char *path = strndup(d->path, d->path_length);
 	if (!path)
 		panic("out of memory");
-	b->disk[i] = disk_raw_open(path, d->readonly, e);
+	b->disk[i] = disk_open(path, d->readonly, e);
 	free(path);
 	if (b->disk[i])
 		b->blk[i] = virtio_blk_create(b->pci, I440FX_FIRST_FREE_SLOT + 1 + i, b->memory,
@@ -359,7 +359,7 @@ void board_destroy(struct board *b)
 		if (b->blk[i])
 			virtio_device_destroy(b->blk[i]);
 		if (b->disk[i])
-			disk_raw_close(b->disk[i]);
+			disk_close(b->disk[i]);
 	}
 	if (b->balloon)
 		virtio_balloon_destroy(b->balloon);

@@ -62,7 +62,8 @@ static uint64_t value(void)
 enum kind { BLK, CONSOLE, RNG, BALLOON, KINDS };
 
 static struct rig rig;
-static struct disk_raw *disk;
+static struct disk *disk;
+static int disk_file;
 static struct clock *vm_clock;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -304,7 +305,7 @@ static int round_of(uint64_t seed)
 			failures += fail(seed, "the legacy hole was written");
 			break;
 		}
-	if (fstat(disk->fd, &st) || st.st_size != DISK_BYTES)
+	if (fstat(disk_file, &st) || st.st_size != DISK_BYTES)
 		failures += fail(seed, "the disk changed its size");
 	if (kind == BALLOON && !memory_possible())
 		failures += fail(seed, "the guest's memory cannot be what the balloon says");
@@ -323,13 +324,13 @@ int main(int argc, char **argv)
 {
 	char path[] = "/tmp/fuzz_virtio.XXXXXX";
 	struct error e;
-	int failures = 0, fd = mkstemp(path);
-	if (fd < 0 || ftruncate(fd, DISK_BYTES)) {
+	int failures = 0;
+	disk_file = mkstemp(path);
+	if (disk_file < 0 || ftruncate(disk_file, DISK_BYTES)) {
 		perror(path);
 		return 1;
 	}
-	close(fd);
-	disk = disk_raw_open(path, false, &e);
+	disk = disk_open(path, false, &e);
 	unlink(path);
 	if (!disk) {
 		puts(e.text);
@@ -340,7 +341,8 @@ int main(int argc, char **argv)
 	else
 		for (uint64_t seed = 0; seed < ROUNDS; seed++)
 			failures += round_of(seed);
-	disk_raw_close(disk);
+	disk_close(disk);
+	close(disk_file);
 	printf("fuzz_virtio: %d failures\n", failures);
 	return failures != 0;
 }

@@ -20,7 +20,7 @@ enum {
 
 struct fixture {
 	struct rig rig;
-	struct disk_raw *disk;
+	struct disk *disk;
 	char path[64];
 };
 
@@ -52,16 +52,22 @@ static int setup(void **state)
 	return 0;
 }
 
-static void open_disk(struct fixture *f, bool readonly)
+static void open_disk_of(struct fixture *f, bool readonly, uint32_t physical_sector)
 {
 	struct error e;
 	rig_create(&f->rig);
-	f->disk = disk_raw_open(f->path, readonly, &e);
+	f->disk = disk_open(f->path, readonly, &e);
 	assert_non_null(f->disk);
+	f->disk->physical_sector = physical_sector;
 	struct virtio_device *v = virtio_blk_create(f->rig.pci, RIG_SLOT, f->rig.memory, f->disk,
 						    &e);
 	assert_non_null(v);
 	rig_probe(&f->rig, v);
+}
+
+static void open_disk(struct fixture *f, bool readonly)
+{
+	open_disk_of(f, readonly, DISK_SECTOR);
 }
 
 static int teardown(void **state)
@@ -69,7 +75,7 @@ static int teardown(void **state)
 	struct fixture *f = *state;
 	if (f->disk) {
 		rig_destroy(&f->rig);
-		disk_raw_close(f->disk);
+		disk_close(f->disk);
 	}
 	unlink(f->path);
 	free(f);
@@ -129,7 +135,19 @@ static void test_configuration(void **state)
 	assert_int_equal(mmio_read(r, r->config + 0xff8, 8), 0);
 	uint64_t features = rig_features(r);
 	assert_true(features & BIT(VIRTIO_BLK_F_FLUSH));
-	assert_false(features & BIT(VIRTIO_BLK_F_RO));
+	assert_false(features & (BIT(VIRTIO_BLK_F_RO) | BIT(VIRTIO_BLK_F_TOPOLOGY)));
+}
+
+static void test_physical_sectors(void **state)
+{
+	struct fixture *f = *state;
+	struct rig *r = &f->rig;
+	open_disk_of(f, false, 4096);
+	assert_true(rig_features(r) & BIT(VIRTIO_BLK_F_TOPOLOGY));
+	assert_int_equal(mmio_read(r, r->config + offsetof(struct virtio_blk_config, blk_size), 4), 512);
+	assert_int_equal(mmio_read(r, r->config +
+		offsetof(struct virtio_blk_config, physical_block_exp), 1), 3);
+	assert_int_equal(mmio_read(r, r->config + offsetof(struct virtio_blk_config, min_io_size), 2), 8);
 }
 
 static void test_read_write(void **state)
@@ -411,7 +429,7 @@ static void test_save_load(void **state)
 	state_free(&s);
 	bus->ops->save(bus, &s);
 	rig_destroy(r);
-	disk_raw_close(f->disk);
+	disk_close(f->disk);
 	open_disk(f, true);
 	bus = pci_bus_device(r->pci);
 	assert_int_equal(bus->ops->load(bus, &s, &e), -1);
@@ -425,6 +443,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_configuration),
+		TEST(test_physical_sectors),
 		TEST(test_read_write),
 		TEST(test_odd_framing),
 		TEST(test_bounds),
