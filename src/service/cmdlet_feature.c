@@ -21,32 +21,11 @@ extern char **environ;
 enum {
 	TRY_MS = 4000,
 	PORT_TEXT = 8,
-	CPUINFO_SIZE = 16384,
-	PATH_SIZE = 256,
 	ANSWER_SIZE = 512,
 	IHL_MASK = 0x0f,	/* of the IPv4 header's first byte: its length in words */
 };
 
 /* Features. */
-
-enum extensions { EXTENSIONS_NONE, EXTENSIONS_VMX, EXTENSIONS_SVM };
-
-static enum extensions extensions(void)
-{
-	char text[CPUINFO_SIZE];
-	int fd = open("/proc/cpuinfo", O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof text - 2);
-	if (fd >= 0)
-		close(fd);
-	text[n > 0 ? n : 0] = '\0';
-	char *flags = strstr(text, "\nflags"), *end = flags ? strchr(flags + 1, '\n') : NULL;
-	if (!flags)
-		return EXTENSIONS_NONE;
-	if (end)
-		memcpy(end, " ", sizeof " ");
-	return strstr(flags, " vmx ") ? EXTENSIONS_VMX : strstr(flags, " svm ") ? EXTENSIONS_SVM :
-		EXTENSIONS_NONE;
-}
 
 /* Run a program quietly; true when it succeeded. */
 static bool run(const char *program, const char *argument)
@@ -66,24 +45,6 @@ static bool run(const char *program, const char *argument)
 	return status == 0;
 }
 
-/* A system without modprobe has the modules in /lib/modules itself, as the
- * image with Nestor inside. */
-static void load_kvm(enum extensions which)
-{
-	static const char *const names[][2] = {
-		[EXTENSIONS_VMX] = { "kvm_intel", "kvm-intel" }, [EXTENSIONS_SVM] = { "kvm_amd", "kvm-amd" },
-	};
-	const char *const files[] = { "irqbypass", "kvm", names[which][1] };
-	char path[PATH_SIZE];
-	if (run("modprobe", names[which][0]))
-		return;
-	for (unsigned i = 0; i < ARRAY_SIZE(files); i++) {
-		snprintf(path, sizeof path, "/lib/modules/%s.ko", files[i]);
-		if (!access(path, R_OK))
-			run("insmod", path);
-	}
-}
-
 static void not_ready(struct call *c, const char *name, const char *reason, const char *remedy)
 {
 	call_error(c, "InvalidState", name,
@@ -94,7 +55,7 @@ static void not_ready(struct call *c, const char *name, const char *reason, cons
 static void install(struct call *c, const char *name)
 {
 	static const char device[] = "/dev/kvm";
-	enum extensions which = extensions();
+	enum guest_extensions which = guest_extensions();
 	if (!call_should(c, call_text(c, "%s will make %s ready.", c->cmdlet->name, name)))
 		return;
 	if (which == EXTENSIONS_NONE && guest_is_nestors()) {
@@ -107,7 +68,7 @@ static void install(struct call *c, const char *name)
 			 "This system's processor has neither VMX nor SVM. Virtual machines run on Nestor's own engine, which needs neither.");
 	} else {
 		if (access(device, F_OK))
-			load_kvm(which);
+			run("modprobe", which == EXTENSIONS_VMX ? "kvm_intel" : "kvm_amd");
 		if (access(device, F_OK)) {
 			not_ready(c, name, call_text(c, "The processor has %s, but Linux has no KVM: %s is not there, and its modules cannot be loaded.",
 						     which == EXTENSIONS_VMX ? "VMX" : "SVM", device),

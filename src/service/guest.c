@@ -9,6 +9,8 @@
 /* ACPI specification, "System Description Table Header": OEMID. */
 enum { OEM_ID_AT = 10, OEM_ID_SIZE = 6 };
 
+enum { CPUINFO_SIZE = 16384 };
+
 bool guest_is_nestors(void)
 {
 	char oem[OEM_ID_SIZE];
@@ -41,4 +43,21 @@ bool guest_interface(unsigned number, char *name, size_t room)
 	if (all)
 		if_freenameindex(all);
 	return found;
+}
+
+enum guest_extensions guest_extensions(void)
+{
+	char text[CPUINFO_SIZE];
+	int fd = open("/proc/cpuinfo", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof text - 2);
+	if (fd >= 0)
+		close(fd);
+	text[n > 0 ? n : 0] = '\0';
+	char *flags = strstr(text, "\nflags"), *end = flags ? strchr(flags + 1, '\n') : NULL;
+	if (!flags)
+		return EXTENSIONS_NONE;
+	if (end)
+		memcpy(end, " ", sizeof " ");
+	return strstr(flags, " vmx ") ? EXTENSIONS_VMX : strstr(flags, " svm ") ? EXTENSIONS_SVM :
+		EXTENSIONS_NONE;
 }

@@ -12,4 +12,8 @@ bool guest_is_nestors(void);
  * with a device first, by the kernel's order; false when there are not so many. */
 bool guest_interface(unsigned number, char *name, size_t room);
 
+/* What /proc/cpuinfo shows of this system's processor. */
+enum guest_extensions { EXTENSIONS_NONE, EXTENSIONS_VMX, EXTENSIONS_SVM };
+enum guest_extensions guest_extensions(void);
+
 #endif

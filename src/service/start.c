@@ -6,6 +6,7 @@
 #include "engines.h"
 #include "service/balance.h"
 #include "service/disks.h"
+#include "service/guest.h"
 #include "service/machine.h"
 #include "service/network.h"
 #include "service/paths.h"
@@ -13,16 +14,22 @@
 #include "service/vm_object.h"
 #include "vm/engine_select.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-/* What a guest of our own making boots without a kernel of its own. */
-static const char image_kernel[] = "vmlinuz", image_initrd[] = "l1.cpio",
-	image_append[] = "console=ttyS0 nokaslr panic=-1 nestor.run=l2";
+/* What a VM without a kernel of its own boots: the image that has images for its
+ * own VMs; inside such a VM the same without them. The kernel's tests of its
+ * ciphers are left out, two thirds of a boot's instructions. */
+enum { IMAGE_PARTS = 2 };
+static const char image_kernel[] = "vmlinuz", *const image_initrds[][IMAGE_PARTS] = {
+	{ "l1.cpio" }, { "l2.cpio", "nestor.cpio" },
+};
+static const char image_append[] = "console=ttyS0 quiet nokaslr cryptomgr.notests";
 
-enum { LINE_SIZE = 512, OWN_MEMORY = 64 << 20 };
+enum { LINE_SIZE = 512, OWN_MEMORY = 64 << 20, HOST_NAME_LONGEST = 63 };
 
 /* The frame around every reason why a VM does not start. */
 static int failed(struct call *c, json_t *vm, const char *kind, const char *detail,
@@ -52,6 +59,27 @@ static int check_version(struct call *c, json_t *vm)
 			  name, name));
 }
 
+/* Inside a VM of Nestor its software engine would run on another such: that is
+ * possible, and so slow that nobody wants it unasked. */
+static int check_depth(struct call *c, json_t *vm, struct vm_config *config)
+{
+	const char *name = get_text(vm, "Name");
+	char line[LINE_SIZE];
+	struct error e = { 0 };
+	config->engine = VM_ENGINE_KVM;
+	if (guest_extensions() != EXTENSIONS_NONE &&
+	    !engine_select(config, engines, engines_count, line, sizeof line, &e))
+		return failed(c, vm, "InvalidState",
+			call_text(c, "Virtual machine '%s' could not be started because the hypervisor is not running.", name),
+			access("/dev/kvm", F_OK) ?
+				"The processor has virtualization extensions, but KVM, which uses them, is not loaded." : e.text,
+			"Install-WindowsFeature Hyper-V makes it ready.");
+	call_say(c, "warning",
+		 call_text(c, "%s is very slow: this machine, itself a virtual one, sees no virtualization extensions, so that one software processor runs on another. On its host, while it is Off: Set-VMProcessor -VMName NAME -ExposeVirtualizationExtensions $true",
+			   name));
+	return 0;
+}
+
 /* The engines' and the worker's question to the same configuration. */
 static int check_engine(struct call *c, json_t *vm, const char *engine)
 {
@@ -66,8 +94,10 @@ static int check_engine(struct call *c, json_t *vm, const char *engine)
 	};
 	char line[LINE_SIZE];
 	struct error e = { 0 }, other;
-	if (engine_select(&config, engines, engines_count, line, sizeof line, &e))
-		return 0;
+	const struct engine_ops *ops = engine_select(&config, engines, engines_count, line, sizeof line, &e);
+	if (ops)
+		return config.engine == VM_ENGINE_AUTO && !strcmp(ops->name, "soft") && guest_is_nestors() ?
+			check_depth(c, vm, &config) : 0;
 	bool nesting = config.expose_virtualization_extensions;
 	config.expose_virtualization_extensions = false;
 	nesting = nesting && engine_select(&config, engines, engines_count, line, sizeof line, &other);
@@ -162,39 +192,77 @@ static int check_disks(struct call *c, json_t *vm, json_t *disks)
 	return 0;
 }
 
+/* The VM's name as a host's name: letters, digits and hyphens. */
+static const char *host_name(struct call *c, const char *name)
+{
+	char host[HOST_NAME_LONGEST + 1];
+	size_t n = 0;
+	for (; *name && n < HOST_NAME_LONGEST; name++)
+		if (isalnum((unsigned char)*name))
+			host[n++] = *name;
+		else if (n && host[n - 1] != '-')
+			host[n++] = '-';
+	while (n && host[n - 1] == '-')
+		n--;
+	return n ? call_text(c, "%.*s", (int)n, host) : "nestor";
+}
+
+/* The Debian image's files into the configuration; false when one is not there. */
+static bool take_image(json_t *config)
+{
+	char path[PATHS_MAX];
+	if (!paths_image(path, sizeof path, image_kernel))
+		return false;
+	json_object_set_new(config, "Kernel", text_json(path));
+	for (unsigned i = 0; i < ARRAY_SIZE(image_initrds); i++) {
+		json_t *initrds = json_array();
+		bool whole = true;
+		for (unsigned part = 0; part < IMAGE_PARTS && image_initrds[i][part] && whole; part++) {
+			whole = paths_image(path, sizeof path, image_initrds[i][part]);
+			if (whole)
+				json_array_append_new(initrds, text_json(path));
+		}
+		if (whole) {
+			json_object_set_new(config, "Initrds", initrds);
+			return true;
+		}
+		json_decref(initrds);
+	}
+	return false;
+}
+
+static int choose_image(struct call *c, json_t *vm, json_t *config, const char *append)
+{
+	const char *name = get_text(vm, "Name");
+	if (!take_image(config))
+		return failed(c, vm, "ObjectNotFound", "",
+			call_text(c, guest_is_nestors() ?
+				"%s has no disk and no kernel of its own, and this machine, itself a virtual one of Nestor's, has no image that it could boot instead: that is two levels deep only." :
+				"%s has no disk and no kernel, and the Debian image that it would boot instead is not built.", name),
+			call_text(c, guest_is_nestors() ? "Set-VMFirmware -VMName '%s' -KernelPath FILE." :
+				"./demo or tools/images builds it; or Set-VMFirmware -VMName '%s' -KernelPath FILE.", name));
+	json_object_set_new(config, "Append", text_json(*append ? append :
+		call_text(c, "%s hostname=%s", image_append, host_name(c, name))));
+	return 0;
+}
+
 /* What it boots: its own kernel, or the image that ./demo builds. */
 static int choose_kernel(struct call *c, json_t *vm, json_t *config)
 {
-	json_t *firmware = json_object_get(vm, "Firmware"), *initrds = json_array();
+	json_t *firmware = json_object_get(vm, "Firmware");
 	const char *kernel = get_text(firmware, "KernelPath"), *append = get_text(firmware, "KernelCommandLine");
 	const char *initrd = get_text(firmware, "InitialRamdiskPath"), *name = get_text(vm, "Name");
-	char image[PATHS_MAX] = "", image_disk[PATHS_MAX] = "";
-	json_object_set_new(config, "Initrds", initrds);
 	if (!*kernel && json_array_size(json_object_get(vm, "Drives")))
 		return failed(c, vm, "NotSupported", "",
 			call_text(c, "%s has a disk and no kernel, and booting from a disk needs firmware, which Nestor does not have yet.", name),
 			call_text(c, "Set-VMFirmware -VMName '%s' -KernelPath FILE -InitialRamdiskPath FILE -KernelCommandLine \"root=/dev/vda1 console=ttyS0\"",
 				  name));
-	if (!*kernel) {
-		if (!paths_image(image, sizeof image, image_kernel) ||
-		    !paths_image(image_disk, sizeof image_disk, image_initrd))
-			return failed(c, vm, "ObjectNotFound", "",
-				call_text(c, "%s has no disk and no kernel, and the Debian image that it would boot instead is not built (%s).",
-					  name, *image ? image : image_kernel),
-				call_text(c, "./demo or tools/images builds it; or Set-VMFirmware -VMName '%s' -KernelPath FILE.", name));
-		kernel = image;
-		initrd = image_disk;
-		if (!*append)
-			append = image_append;
-		call_say(c, "information",
-			 call_text(c, "%s has no disk and no kernel of its own: it boots the Debian image with Nestor inside (%s). Connect-VMConsole %s shows it.",
-				   name, image, name));
-	} else if (check_file(c, vm, "The kernel", kernel) ||
-		   (*initrd && check_file(c, vm, "The initial RAM disk", initrd))) {
+	if (!*kernel)
+		return choose_image(c, vm, config, append);
+	if (check_file(c, vm, "The kernel", kernel) ||
+	    (*initrd && check_file(c, vm, "The initial RAM disk", initrd)))
 		return -1;
-	}
-	if (*initrd)
-		json_array_append_new(initrds, text_json(initrd));
+	json_object_set_new(config, "Initrds", *initrd ? json_pack("[o]", text_json(initrd)) : json_array());
 	json_object_set_new(config, "Kernel", text_json(kernel));
 	json_object_set_new(config, "Append", text_json(append));
 	return 0;
@@ -234,6 +302,10 @@ int start_vm(struct call *c, json_t *vm)
 		goto out;
 	json_object_set(config, "Adapters", adapters);
 	result = machine_start(c->service, id, json_incref(config), &e);
+	if (!result && !*get_text(json_object_get(copy, "Firmware"), "KernelPath"))
+		call_say(c, "information",
+			 call_text(c, "%s has no disk and no kernel of its own: it boots the Debian image with Nestor inside. Connect-VMConsole '%s' leads to its console.",
+				   name, name));
 	if (result)
 		failed(c, copy, e.status == STATUS_FAULT ? "OperationFailed" : "InvalidState", "", e.text,
 		       call_text(c, "Its log is %s.", paths_log(id)));
