@@ -63,8 +63,8 @@ static int send_keys(struct keys *k, int console, const char *keys, size_t n)
 	return 0;
 }
 
-/* Until Ctrl-], or the other side hangs up. */
-static void relay(int console)
+/* Until Ctrl-], or the other side hangs up; true: it was left. */
+static bool relay(int console)
 {
 	struct pollfd fds[2] = { { .fd = STDIN_FILENO, .events = POLLIN }, { .fd = console, .events = POLLIN } };
 	struct keys keys = { 0 };
@@ -73,19 +73,19 @@ static void relay(int console)
 		if (poll(fds, 2, -1) < 0) {
 			if (errno == EINTR)
 				continue;
-			return;
+			return true;
 		}
 		if (fds[0].revents) {
 			ssize_t n = read(STDIN_FILENO, buffer, sizeof(buffer));
 			if (n <= 0)
 				fds[0].fd = -1;	/* the console may still have something to say */
 			else if (send_keys(&keys, console, buffer, (size_t)n) || keys.leave)
-				return;
+				return keys.leave;
 		}
 		if (fds[1].revents) {
 			ssize_t n = read(console, buffer, sizeof(buffer));
 			if (n <= 0 || write_all(STDOUT_FILENO, buffer, (size_t)n))
-				return;
+				return n > 0;
 		}
 	}
 }
@@ -124,12 +124,13 @@ json_t *console_join(struct shell *sh, json_t *console)
 		tcsetattr(STDIN_FILENO, TCSANOW, &raw);
 	}
 	fflush(sh->out);
-	relay(fd);
+	bool left = relay(fd);
 	close(fd);
 	if (terminal) {
 		restore_terminal();
 		panic_hook = NULL;
-		fputs("\nThe console is left; the virtual machine runs on.\n", sh->err);
+		fputs(left ? "\nThe console is left; the virtual machine runs on.\n" :
+		      "\nThe console has ended: the virtual machine is off.\n", sh->err);
 	}
 	return json_array();
 }

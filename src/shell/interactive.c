@@ -25,7 +25,8 @@ static bool dropped;		/* Ctrl-C at the prompt */
 static char *prompt(EditLine *el)
 {
 	static char first[] = "PS nestor> ", more[] = ">> ";
-	return continued ? more : first;
+	char *own = getenv("NESTOR_PROMPT");
+	return continued ? more : own ? own : first;
 }
 
 /* The letters that all candidates have in common. */
@@ -136,6 +137,8 @@ static void run_lines(struct shell *sh, EditLine *el, History *past, const char 
 	int n;
 	while (!sh->leaving) {
 		dropped = false;
+		/* Before the prompt: what comes after it is not for the terminal to echo. */
+		el_set(el, EL_PREP_TERM, 1);
 		line = el_gets(el, &n);
 		shell_interrupted = 0;
 		if (dropped) {
