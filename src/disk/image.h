@@ -69,4 +69,7 @@ bool disk_image_is_flat(const struct disk_image *i);
 enum disk_fault disk_chain_read(struct disk_chain *c, const char *path, struct error *e);
 void disk_chain_free(struct disk_chain *c);
 
+/* Of a VHDX that nobody uses: 512 or 4096 bytes. */
+int disk_vhdx_set_physical_sector(const char *path, uint32_t bytes, struct error *e);
+
 #endif

@@ -6,8 +6,12 @@
 #include "base/log.h"
 
 #include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 enum { GUID_BYTES = 16 };
 
@@ -186,18 +190,24 @@ struct vhdx_metadata {
 	uint8_t table[VHDX_METADATA_BYTES];
 };
 
-/* The n bytes of an item. */
-static bool vhdx_item(const struct vhdx_metadata *m, const struct guid *item, void *to, size_t n)
+/* Where an item of n bytes or more is in the file; 0: nowhere. */
+static uint64_t vhdx_find_item(const struct vhdx_metadata *m, const struct guid *item, size_t n)
 {
 	uint64_t count = load_le(m->table + 10, 2);
 	for (uint64_t i = 0; i < count && i < VHDX_METADATA_MAX; i++) {
 		const uint8_t *entry = m->table + VHDX_METADATA_HEADER + i * VHDX_ENTRY;
 		if (memcmp(entry, item, GUID_BYTES))
 			continue;
-		return load_le(entry + GUID_BYTES + 4, 4) >= n &&
-			image_bytes(m->file, m->offset + load_le(entry + GUID_BYTES, 4), to, n);
+		return load_le(entry + GUID_BYTES + 4, 4) >= n ?
+			m->offset + load_le(entry + GUID_BYTES, 4) : 0;
 	}
-	return false;
+	return 0;
+}
+
+static bool vhdx_item(const struct vhdx_metadata *m, const struct guid *item, void *to, size_t n)
+{
+	uint64_t at = vhdx_find_item(m, item, n);
+	return at && image_bytes(m->file, at, to, n);
 }
 
 static enum disk_fault read_vhdx_items(const struct vhdx_metadata *m, struct disk_image *i,
@@ -230,28 +240,60 @@ static enum disk_fault read_vhdx_items(const struct vhdx_metadata *m, struct dis
 	return DISK_FAULT_NONE;
 }
 
-enum disk_fault image_read_vhdx(const struct image_file *f, struct disk_image *i, struct error *e)
+static enum disk_fault read_vhdx_metadata(struct vhdx_metadata *m, struct error *e)
 {
 	static const char mark[] = "vhdxfile";
+	const struct image_file *f = m->file;
 	char begin[sizeof mark - 1];
 	uint8_t header[VHDX_HEADER_BYTES];
 	if (!image_bytes(f, 0, begin, sizeof begin) || memcmp(begin, mark, sizeof begin))
 		return image_corrupt(f, DISK_FORMAT_VHDX, "it does not begin with the mark of one", e);
 	if (!vhdx_structure(f, VHDX_HEADER_1, VHDX_HEADER_2, "head", header, sizeof header))
 		return image_corrupt(f, DISK_FORMAT_VHDX, "both its headers are damaged", e);
-	struct vhdx_metadata *m = alloc_zeroed(1, sizeof *m);
-	enum disk_fault fault;
-	m->file = f;
 	/* The table of regions has the size of that of the metadata. */
 	_Static_assert((int)VHDX_REGIONS_BYTES == (int)VHDX_METADATA_BYTES, "one buffer serves both");
 	if (!vhdx_structure(f, VHDX_REGIONS_1, VHDX_REGIONS_2, "regi", m->table, sizeof m->table) ||
 	    !vhdx_find_metadata(m->table, &m->offset))
-		fault = image_corrupt(f, DISK_FORMAT_VHDX, "both its tables of regions are damaged", e);
-	else if (!image_bytes(f, m->offset, m->table, sizeof m->table) ||
-		 memcmp(m->table, "metadata", 8))
-		fault = image_corrupt(f, DISK_FORMAT_VHDX, "its metadata is damaged", e);
-	else
+		return image_corrupt(f, DISK_FORMAT_VHDX, "both its tables of regions are damaged", e);
+	if (!image_bytes(f, m->offset, m->table, sizeof m->table) || memcmp(m->table, "metadata", 8))
+		return image_corrupt(f, DISK_FORMAT_VHDX, "its metadata is damaged", e);
+	return DISK_FAULT_NONE;
+}
+
+enum disk_fault image_read_vhdx(const struct image_file *f, struct disk_image *i, struct error *e)
+{
+	struct vhdx_metadata *m = alloc_zeroed(1, sizeof *m);
+	m->file = f;
+	enum disk_fault fault = read_vhdx_metadata(m, e);
+	if (!fault)
 		fault = read_vhdx_items(m, i, e);
 	free(m);
 	return fault;
+}
+
+int disk_vhdx_set_physical_sector(const char *path, uint32_t bytes, struct error *e)
+{
+	struct image_file f = { .path = path, .fd = open(path, O_RDWR | O_CLOEXEC) };
+	struct vhdx_metadata *m = alloc_zeroed(1, sizeof *m);
+	struct stat st;
+	uint8_t item[4];
+	int result = -1;
+	store_le(item, bytes, sizeof item);
+	m->file = &f;
+	if (f.fd < 0 || fstat(f.fd, &st)) {
+		error_set(e, STATUS_FILE, "The disk %s cannot be opened (%s).", path, strerror(errno));
+		goto out;
+	}
+	f.size = (uint64_t)st.st_size;
+	if (read_vhdx_metadata(m, e))
+		goto out;
+	uint64_t at = vhdx_find_item(m, &physical_sector_size, sizeof item);
+	result = at && pwrite(f.fd, item, sizeof item, (off_t)at) == sizeof item && !fdatasync(f.fd) ? 0 :
+		error_set(e, STATUS_FILE, "The sector size of the disk %s cannot be written (%s).", path,
+			  strerror(errno));
+out:
+	if (f.fd >= 0)
+		close(f.fd);
+	free(m);
+	return result;
 }

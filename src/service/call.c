@@ -356,7 +356,7 @@ json_t *call_one_vm(struct call *c)
 /* Running. */
 
 static const struct cmdlet *const tables[] = {
-	vm_cmdlets, life_cmdlets, device_cmdlets, disk_cmdlets, network_cmdlets, nat_cmdlets,
+	vm_cmdlets, life_cmdlets, device_cmdlets, disk_cmdlets, vhd_cmdlets, network_cmdlets, nat_cmdlets,
 	host_cmdlets, ip_cmdlets, feature_cmdlets,
 };
 

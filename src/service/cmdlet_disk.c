@@ -1,141 +1,19 @@
-/* Virtual hard disks: New-VHD, Get-VHD, VMHardDiskDrive. Disks are raw files; a
- * format of another kind is known by its first bytes and refused by name. */
+/* VMHardDiskDrive: which disks hang on a VM, and where. The guest sees them as
+ * virtio disks in the order of the list; type, number and location are names. */
 #include "service/disks.h"
 
 #include "base/bits.h"
 #include "service/machine.h"
-#include "service/paths.h"
 #include "service/settings.h"
 #include "service/vm_object.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <linux/fs.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 enum {
-	SECTOR = 512,
-	MAGIC_SIZE = 8,
-	VHD_FOOTER = 512,
 	IDE_CONTROLLERS = 2, IDE_LOCATIONS = 2,
 	SCSI_CONTROLLERS = 4, SCSI_LOCATIONS = 64,
 	DRIVES_MAX = 16,	/* disks of a worker */
 };
-
-#define DISK_MOST ((int64_t)(64ull << 40))
-#define DISK_LEAST ((int64_t)(1 << 20))
-
-const char *disks_default_path(struct call *c, const char *path)
-{
-	struct error e;
-	if (strchr(path, '/'))
-		return call_path(c, path);
-	const char *folder = call_text(c, "%s/Virtual Hard Disks", paths_store());
-	if (!paths_make_folder(folder, 0700, &e))
-		return call_text(c, "%s/%s", folder, path);
-	call_error(c, "OperationFailed", path, "Failed to create the virtual hard disk.", e.text, NULL);
-	return NULL;
-}
-
-const char *disks_format(const char *path)
-{
-	static const struct { const char *magic, *name; } formats[] = {
-		{ "vhdxfile", "VHDX" }, { "conectix", "VHD" }, { "QFI\xfb", "qcow2" },
-	};
-	char head[MAGIC_SIZE + 1] = "", foot[MAGIC_SIZE + 1] = "";
-	struct stat st;
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	if (fd < 0)
-		return NULL;
-	bool read_well = !fstat(fd, &st) && pread(fd, head, MAGIC_SIZE, 0) >= 0;
-	if (read_well && st.st_size > VHD_FOOTER)	/* a fixed VHD begins with its data */
-		read_well = pread(fd, foot, MAGIC_SIZE, st.st_size - VHD_FOOTER) >= 0;
-	int reason = errno;
-	close(fd);
-	errno = reason;
-	if (!read_well)
-		return NULL;
-	for (unsigned i = 0; i < ARRAY_SIZE(formats); i++)
-		if (!strncmp(head, formats[i].magic, strlen(formats[i].magic)) ||
-		    !strncmp(foot, formats[i].magic, MAGIC_SIZE))
-			return formats[i].name;
-	return "raw";
-}
-
-static bool ends_with(const char *text, const char *end)
-{
-	size_t n = strlen(text), m = strlen(end);
-	return n >= m && !strcasecmp(text + n - m, end);
-}
-
-/* The format that a new file's name promises, when it is not raw. */
-static const char *promised_format(const char *path)
-{
-	static const struct { const char *end, *name; } ends[] = {
-		{ ".vhdx", "VHDX" }, { ".vhd", "VHD" }, { ".avhdx", "VHDX" }, { ".qcow2", "qcow2" },
-	};
-	for (unsigned i = 0; i < ARRAY_SIZE(ends); i++)
-		if (ends_with(path, ends[i].end))
-			return ends[i].name;
-	return NULL;
-}
-
-int disks_create(struct call *c, const char *path, int64_t size)
-{
-	static const char sentence[] = "Failed to create the virtual hard disk.";
-	const char *format = promised_format(path);
-	if (format) {
-		call_error(c, "NotSupported", path, sentence,
-			   call_text(c, "%s promises the format %s, and Nestor makes raw disks only.", path, format),
-			   "Name it NAME.img: New-VHD -Path NAME.img -SizeBytes SIZE -Fixed.");
-		return -1;
-	}
-	if (size < DISK_LEAST || size > DISK_MOST || size % SECTOR) {
-		call_error(c, "InvalidParameter", path, sentence,
-			   call_text(c, "The size %lld is not from 1 MB to 64 TB in multiples of 512 bytes.",
-				     (long long)size), NULL);
-		return -1;
-	}
-	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (fd < 0 || ftruncate(fd, size)) {
-		call_error(c, "OperationFailed", path, sentence,
-			   call_text(c, "%s: %s.", path, strerror(errno)), NULL);
-		if (fd >= 0) {
-			close(fd);
-			unlink(path);
-		}
-		return -1;
-	}
-	close(fd);
-	return 0;
-}
-
-int disks_check(struct call *c, const char *path)
-{
-	const char *format = disks_format(path);
-	struct stat st;
-	if (!format)
-		call_error(c, "ObjectNotFound", path, "The system cannot find the file specified.",
-			   call_text(c, "The disk %s cannot be opened (%s).", path, strerror(errno)),
-			   call_text(c, "New-VHD -Path '%s' -SizeBytes 10GB makes one.", path));
-	else if (strcmp(format, "raw"))
-		call_error(c, "NotSupported", path,
-			   call_text(c, "The format %s is not supported.", format),
-			   call_text(c, "The disk %s has the format %s; Nestor reads raw disks only.", path, format),
-			   call_text(c, "qemu-img convert -O raw '%s' NEW.img makes one of it.", path));
-	else if (stat(path, &st) || (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)))
-		call_error(c, "InvalidParameter", path, "The path is no virtual hard disk.",
-			   call_text(c, "%s is neither a file nor a block device.", path), NULL);
-	else
-		return 0;
-	return -1;
-}
-
-/* Drives. */
 
 json_t *vm_drive_object(json_t *vm, json_t *drive)
 {
@@ -177,6 +55,24 @@ static bool find_place(json_t *vm, const char *type, int *number, int *location)
 	return false;
 }
 
+static void no_ide(struct call *c, const char *name)
+{
+	call_error(c, "InvalidParameter", name, "A generation 2 virtual machine has no IDE controller.",
+		   NULL, "Leave the type of the controller out, or give it SCSI.");
+}
+
+static void place_error(struct call *c, const char *name, int number, int location)
+{
+	const char *reason = "All places are taken.";
+	if (number >= 0 || location >= 0)
+		reason = call_text(c, "%s is taken, or there is no such place.",
+			number < 0 ? call_text(c, "Location %d on every controller", location) :
+			location < 0 ? call_text(c, "Every location on controller number %d", number) :
+			call_text(c, "Location %d on controller number %d", location, number));
+	call_error(c, "InvalidParameter", name, "The drive cannot be added at that place.", reason,
+		   call_text(c, "Get-VMHardDiskDrive -VMName '%s'", name));
+}
+
 json_t *disks_attach(struct call *c, json_t *vm, const char *type, int number, int location,
 		     const char *path)
 {
@@ -186,8 +82,7 @@ json_t *disks_attach(struct call *c, json_t *vm, const char *type, int number, i
 	char id[STORE_ID_SIZE];
 	const char *name = get_text(vm, "Name");
 	if (generation_2 && type && !strcasecmp(type, "IDE")) {
-		call_error(c, "InvalidParameter", name, "A generation 2 virtual machine has no IDE controller.",
-			   NULL, "Leave -ControllerType out, or give it SCSI.");
+		no_ide(c, name);
 		return NULL;
 	}
 	if (json_array_size(drives) == DRIVES_MAX) {
@@ -205,11 +100,7 @@ json_t *disks_attach(struct call *c, json_t *vm, const char *type, int number, i
 		json_array_append_new(drives, drive);
 		return drive;
 	}
-	call_error(c, "InvalidParameter", name, "The drive cannot be added at that place.",
-		   number >= 0 || location >= 0 ?
-		   call_text(c, "The place on the controller is taken, or there is no such place (number %d, location %d).",
-			     number, location) : "All places are taken.",
-		   call_text(c, "Get-VMHardDiskDrive -VMName '%s'", name));
+	place_error(c, name, number, location);
 	return NULL;
 }
 
@@ -232,13 +123,36 @@ static int place(struct call *c, const char *name)
 	return json_is_integer(value) ? (int)json_integer_value(value) : -1;
 }
 
+/* A disk is on a VM once; but: the drive that is about to change. */
+static int not_there_yet(struct call *c, json_t *vm, const char *path, json_t *but)
+{
+	struct stat a, b;
+	json_t *drive;
+	size_t i;
+	json_array_foreach(json_object_get(vm, "Drives"), i, drive) {
+		const char *there = get_text(drive, "Path");
+		if (drive == but || (strcmp(there, path) && (stat(there, &a) || stat(path, &b) ||
+				     a.st_dev != b.st_dev || a.st_ino != b.st_ino)))
+			continue;
+		call_error(c, "InvalidState", get_text(vm, "Name"),
+			"The process cannot access the file because it is being used by another process.",
+			call_text(c, "The disk %s is on %s already: %s controller number %d at location %d.", path,
+				  get_text(vm, "Name"), get_text(drive, "ControllerType"),
+				  (int)get_integer(drive, "ControllerNumber"),
+				  (int)get_integer(drive, "ControllerLocation")),
+			call_text(c, "Get-VMHardDiskDrive -VMName '%s'", get_text(vm, "Name")));
+		return -1;
+	}
+	return 0;
+}
+
 static int add_drive_one(struct call *c, json_t *copy)
 {
 	const char *given = call_string(c, "Path"), *path = given ? call_path(c, given) : NULL;
 	if (!given)
 		call_error(c, "InvalidParameter", get_text(copy, "Name"), "A drive needs a disk.", NULL,
 			   "Name the disk's file with -Path.");
-	if (!path || not_running(c, copy) || disks_check(c, path))
+	if (!path || not_running(c, copy) || disks_check(c, path) || not_there_yet(c, copy, path, NULL))
 		return -1;
 	json_t *drive = disks_attach(c, copy, call_string(c, "ControllerType"), place(c, "ControllerNumber"),
 				     place(c, "ControllerLocation"), path);
@@ -289,14 +203,61 @@ static void remove_from(struct call *c, json_t *vm, json_t *drive, size_t at)
 	json_decref(copy);
 }
 
-/* The drive with this id, or by its place. */
-static bool remove_match(struct call *c, json_t *vm, const char *id)
+/* Where a drive shall go by -ToController...: what is not given stays, or is the
+ * first free place when only the type is. */
+static int move_drive(struct call *c, json_t *copy, json_t *drive)
+{
+	const char *name = get_text(copy, "Name"), *to = call_string(c, "ToControllerType");
+	int number = place(c, "ToControllerNumber"), location = place(c, "ToControllerLocation");
+	if (!to && number < 0 && location < 0)
+		return 0;
+	const char *type = !to ? get_text(drive, "ControllerType") : !strcasecmp(to, "IDE") ? "IDE" : "SCSI";
+	if (get_integer(copy, "Generation") == 2 && !strcmp(type, "IDE")) {
+		no_ide(c, name);
+		return -1;
+	}
+	if (number < 0 && !to)
+		number = (int)get_integer(drive, "ControllerNumber");
+	/* Its own place is free for it; on failure the copy is not kept. */
+	json_object_set_new(drive, "ControllerLocation", json_integer(-1));
+	if (find_place(copy, type, &number, &location)) {
+		json_object_set_new(drive, "ControllerType", json_string(type));
+		json_object_set_new(drive, "ControllerNumber", json_integer(number));
+		json_object_set_new(drive, "ControllerLocation", json_integer(location));
+		return 0;
+	}
+	place_error(c, name, number, location);
+	return -1;
+}
+
+static void set_one(struct call *c, json_t *vm, json_t *drive, size_t at)
+{
+	const char *given = call_string(c, "Path"), *path = given ? call_path(c, given) : NULL;
+	if ((given && !path) ||
+	    !call_should(c, call_text(c, "Set-VMHardDiskDrive will change the drive of %s of the virtual machine \"%s\".",
+				      get_text(drive, "Path"), get_text(vm, "Name"))) || not_running(c, vm))
+		return;
+	json_t *copy = json_deep_copy(vm), *changed = json_array_get(json_object_get(copy, "Drives"), at);
+	if (!(path && (disks_check(c, path) || not_there_yet(c, copy, path, changed))) &&
+	    !move_drive(c, copy, changed)) {
+		if (path)
+			json_object_set_new(changed, "Path", text_json(path));
+		if (!call_put(c, STORE_VM, copy) && c->passthru)
+			call_object(c, vm_drive_object(copy, changed));
+	}
+	json_decref(copy);
+}
+
+typedef void drive_action(struct call *c, json_t *vm, json_t *drive, size_t at);
+
+/* The drive with this id, or the first by its place. */
+static bool on_match(struct call *c, json_t *vm, const char *id, drive_action *act)
 {
 	json_t *drive;
 	size_t i;
 	json_array_foreach(json_object_get(vm, "Drives"), i, drive)
 		if (id ? !strcmp(get_text(drive, "Id"), id) : drive_fits(c, drive)) {
-			remove_from(c, vm, drive, i);
+			act(c, vm, drive, i);
 			return true;
 		}
 	return false;
@@ -308,7 +269,7 @@ static void drive_not_found(struct call *c)
 		   "No drive of the virtual machine is at that place.", "Get-VMHardDiskDrive -VMName NAME");
 }
 
-static void remove_drive(struct call *c)
+static void on_drives(struct call *c, drive_action *act)
 {
 	json_t *piped = call_list(c, "VMHardDiskDrive"), *item, *vm;
 	size_t i;
@@ -317,7 +278,7 @@ static void remove_drive(struct call *c)
 	if (!piped) {
 		json_t *found = call_vms(c);
 		json_array_foreach(found, i, vm)
-			if (!remove_match(c, vm, NULL))
+			if (!on_match(c, vm, NULL, act))
 				drive_not_found(c);
 		json_decref(found);
 		return;
@@ -326,7 +287,7 @@ static void remove_drive(struct call *c)
 		bool done = false;
 		json_t *all = json_copy(store_objects(c->service->store, STORE_VM));
 		json_object_foreach_safe(all, next, key, vm)
-			done = done || remove_match(c, vm, get_text(item, "Id"));
+			done = done || on_match(c, vm, get_text(item, "Id"), act);
 		json_decref(all);
 		if (!done)
 			drive_not_found(c);
@@ -334,90 +295,36 @@ static void remove_drive(struct call *c)
 	json_decref(piped);
 }
 
-/* VHDs. */
-
-static json_t *vhd_object(const char *path)
+static void remove_drive(struct call *c)
 {
-	struct stat st;
-	uint64_t size = 0;
-	const char *format = disks_format(path);
-	int fd = format ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
-	if (fd < 0)
-		return NULL;
-	if (fstat(fd, &st)) {
-		close(fd);
-		return NULL;
-	}
-	if (S_ISREG(st.st_mode))
-		size = (uint64_t)st.st_size;
-	else
-		ioctl(fd, BLKGETSIZE64, &size);
-	close(fd);
-	return json_pack("{s:s,s:s,s:o,s:s,s:s,s:I,s:I,s:i,s:i}", "$type", "VirtualHardDisk",
-		"ComputerName", "localhost", "Path", text_json(path), "VhdFormat", format,
-		"VhdType", !strcmp(format, "raw") ? "Fixed" : "Unknown",
-		"FileSize", (json_int_t)st.st_blocks * SECTOR, "Size", (json_int_t)size,
-		"LogicalSectorSize", SECTOR, "PhysicalSectorSize", SECTOR);
+	on_drives(c, remove_from);
 }
 
-static void show_vhd(struct call *c, const char *path)
+/* Of several drives, which is meant must be said. */
+static void set_drive(struct call *c)
 {
-	json_t *object = vhd_object(path);
-	if (object)
-		call_object(c, object);
-	else
-		call_error(c, "ObjectNotFound", path, "The system cannot find the file specified.",
-			   call_text(c, "%s: %s.", path, strerror(errno)), NULL);
-}
-
-static void new_vhd(struct call *c)
-{
-	json_t *paths = call_list(c, "Path"), *item;
-	size_t i;
-	if (call_switch(c, "Differencing") || call_parameter(c, "ParentPath")) {
-		call_error(c, "NotSupported", NULL, "Failed to create the virtual hard disk.",
-			   "Nestor makes raw disks, which cannot be differences to another.",
-			   "Copy the parent: cp --sparse=always PARENT NEW.img");
-		goto out;
-	}
-	if (call_switch(c, "Dynamic"))
-		call_say(c, "information", "The disk is a sparse file: it takes room as it is written.");
-	json_array_foreach(paths, i, item) {
-		const char *path = disks_default_path(c, json_is_string(item) ? json_string_value(item) : "");
-		if (path && call_should(c, call_text(c, "New-VHD will create the virtual hard disk \"%s\".", path)) &&
-		    !disks_create(c, path, json_integer_value(call_parameter(c, "SizeBytes"))))
-			show_vhd(c, path);
-	}
-out:
-	json_decref(paths);
-}
-
-static void get_vhd(struct call *c)
-{
-	json_t *paths = call_list(c, "Path"), *ids = call_list(c, "VMId"), *item, *drive;
-	size_t i, d;
-	json_array_foreach(paths, i, item) {
-		const char *path = json_is_string(item) ? call_path(c, json_string_value(item)) : NULL;
-		if (path)
-			show_vhd(c, path);
-	}
-	json_array_foreach(ids, i, item) {
-		json_t *vm = store_find(c->service->store, STORE_VM,
-					json_is_string(item) ? json_string_value(item) : "");
+	json_t *found = call_parameter(c, "VMHardDiskDrive") ? NULL : call_vms(c), *vm, *drive;
+	size_t i, d, fitting = 0;
+	json_array_foreach(found, i, vm)
 		json_array_foreach(json_object_get(vm, "Drives"), d, drive)
-			show_vhd(c, get_text(drive, "Path"));
-	}
-	json_decref(paths);
-	json_decref(ids);
+			fitting += drive_fits(c, drive);
+	json_decref(found);
+	if (fitting > 1)
+		call_error(c, "InvalidParameter", call_string(c, "VMName"), "The hard disk drive is ambiguous.",
+			   call_text(c, "%zu drives are at places that fit.", fitting),
+			   "Name the place with -ControllerType, -ControllerNumber and -ControllerLocation.");
+	else if (!json_array_size(c->errors))
+		on_drives(c, set_one);
 }
 
 const struct cmdlet disk_cmdlets[] = {
 	{ "Add-VMHardDiskDrive", add_drive, " ControllerType ControllerNumber ControllerLocation Path ",
 	  "VMName" },
 	{ "Get-VMHardDiskDrive", get_drive, " ControllerType ControllerNumber ControllerLocation ", "VMName" },
+	{ "Set-VMHardDiskDrive", set_drive,
+	  " VMHardDiskDrive ControllerType ControllerNumber ControllerLocation Path ToControllerType"
+	  " ToControllerNumber ToControllerLocation ", "VMName" },
 	{ "Remove-VMHardDiskDrive", remove_drive,
 	  " VMHardDiskDrive ControllerType ControllerNumber ControllerLocation ", "VMName" },
-	{ "New-VHD", new_vhd, " Path SizeBytes Fixed Dynamic Differencing ParentPath ", NULL },
-	{ "Get-VHD", get_vhd, " Path VMId ", NULL },
 	{ NULL }
 };

@@ -49,7 +49,7 @@ struct cmdlet {
 	const char *vm;
 };
 
-extern const struct cmdlet vm_cmdlets[], life_cmdlets[], device_cmdlets[], disk_cmdlets[],
+extern const struct cmdlet vm_cmdlets[], life_cmdlets[], device_cmdlets[], disk_cmdlets[], vhd_cmdlets[],
 	network_cmdlets[], nat_cmdlets[], host_cmdlets[], ip_cmdlets[],
 	feature_cmdlets[];
 

@@ -3,6 +3,7 @@
 #include "service/start.h"
 
 #include "base/bits.h"
+#include "disk/nbd_server.h"
 #include "engines.h"
 #include "service/balance.h"
 #include "service/disks.h"
@@ -152,17 +153,45 @@ static int check_file(struct call *c, json_t *vm, const char *what, const char *
 		call_text(c, "Set-VMFirmware -VMName '%s' names another.", get_text(vm, "Name")));
 }
 
-/* Who else has the disk. */
-static const char *disk_user(struct call *c, json_t *vm, const char *path)
+/* A drive's disk: sound, nobody's (disks are those that this VM has already), and
+ * something there that can read it. */
+static int check_disk(struct call *c, json_t *vm, json_t *drive, json_t *disks)
 {
-	for (struct machine *m = c->service->machines; m; m = m->next) {
-		json_t *disk, *other = store_find(c->service->store, STORE_VM, m->id);
-		size_t i;
-		json_array_foreach(json_object_get(m->config, "Disks"), i, disk)
-			if (strcmp(m->id, get_text(vm, "Id")) && !strcmp(get_text(disk, "Path"), path))
-				return get_text(other, "Name");
+	const char *path = get_text(drive, "Path"), *user = NULL;
+	char program[PATHS_MAX];
+	struct disk_chain chain;
+	json_t *other;
+	size_t i;
+	struct error e;
+	enum disk_fault fault = disk_chain_read(&chain, path, &e);
+	if (fault) {
+		const char *remedy = disks_remedy(c, path, fault);
+		return failed(c, vm, fault == DISK_FAULT_MISSING ? "ObjectNotFound" : "InvalidState",
+			fault == DISK_FAULT_MISSING ? "" : disks_sentence(fault), e.text, remedy ? remedy :
+			call_text(c, "Remove-VMHardDiskDrive -VMName '%s' -ControllerType %s -ControllerNumber %lld -ControllerLocation %lld takes it off.",
+				  get_text(vm, "Name"), get_text(drive, "ControllerType"),
+				  (long long)get_integer(drive, "ControllerNumber"),
+				  (long long)get_integer(drive, "ControllerLocation")));
 	}
-	return NULL;
+	bool needs_program = !disk_image_is_flat(&chain.image[0]);
+	const char *format = disk_format_name(chain.image[0].format);
+	user = disks_user(c, get_text(vm, "Id"), &chain);
+	json_array_foreach(disks, i, other)
+		if (!user && disks_conflict(&chain, get_text(other, "Path")))
+			user = get_text(vm, "Name");
+	disk_chain_free(&chain);
+	if (user)
+		return failed(c, vm, "InvalidState",
+			"The process cannot access the file because it is being used by another process.",
+			call_text(c, "The disk %s is used by the virtual machine %s.", path, user),
+			!strcmp(user, get_text(vm, "Name")) ?
+			call_text(c, "Get-VMHardDiskDrive -VMName '%s' shows the drives; a disk and its parent cannot both be there.", user) :
+			call_text(c, "Stop-VM -Name '%s', or give each a disk of its own.", user));
+	if (needs_program && !nbd_server_find(program, sizeof program))
+		return failed(c, vm, "NotSupported", "",
+			call_text(c, "The disk %s has the format %s, which the program qemu-nbd reads and writes for Nestor, and that is not installed.",
+				  path, format), "sudo apt-get install qemu-utils");
+	return 0;
 }
 
 static int check_disks(struct call *c, json_t *vm, json_t *disks)
@@ -170,24 +199,10 @@ static int check_disks(struct call *c, json_t *vm, json_t *disks)
 	json_t *drive;
 	size_t i;
 	json_array_foreach(json_object_get(vm, "Drives"), i, drive) {
-		const char *path = get_text(drive, "Path"), *user = disk_user(c, vm, path);
-		const char *format = disks_format(path);
-		if (!format)
-			return failed(c, vm, "ObjectNotFound", "",
-				call_text(c, "The disk %s cannot be opened (%s).", path, strerror(errno)),
-				call_text(c, "Remove-VMHardDiskDrive -VMName '%s' -ControllerType %s -ControllerNumber %lld -ControllerLocation %lld takes it off.",
-					  get_text(vm, "Name"), get_text(drive, "ControllerType"),
-					  (long long)get_integer(drive, "ControllerNumber"),
-					  (long long)get_integer(drive, "ControllerLocation")));
-		if (strcmp(format, "raw"))
-			return failed(c, vm, "NotSupported", "",
-				call_text(c, "The disk %s has the format %s; Nestor reads raw disks only.", path, format),
-				call_text(c, "qemu-img convert -O raw '%s' NEW.img makes one of it.", path));
-		if (user)
-			return failed(c, vm, "InvalidState",
-				"The process cannot access the file because it is being used by another process.",
-				call_text(c, "The disk %s is used by the virtual machine %s.", path, user), NULL);
-		json_array_append_new(disks, json_pack("{s:s,s:b}", "Path", path, "ReadOnly", 0));
+		if (check_disk(c, vm, drive, disks))
+			return -1;
+		json_array_append_new(disks, json_pack("{s:s,s:b}", "Path", get_text(drive, "Path"),
+						       "ReadOnly", 0));
 	}
 	return 0;
 }

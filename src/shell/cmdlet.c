@@ -172,7 +172,7 @@ static const struct {
 	  "Repair-VM,Reset-VMReplicationStatistics,Reset-VMResourceMetering,Resize-VHD,Restore-VMCheckpoint,"
 	  "Restore-VMSnapshot,Resume-VMReplication,Revoke-VMConnectAccess,Save-VM,Set-VHD,Set-VMBios,"
 	  "Set-VMComPort,Set-VMDvdDrive,Set-VMFibreChannelHba,Set-VMFloppyDiskDrive,"
-	  "Set-VMGpuPartitionAdapter,Set-VMHardDiskDrive,Set-VMHost,Set-VMHostCluster,Set-VMKeyProtector,"
+	  "Set-VMGpuPartitionAdapter,Set-VMHost,Set-VMHostCluster,Set-VMKeyProtector,"
 	  "Set-VMKeyStorageDrive,Set-VMMigrationNetwork,Set-VMNetworkAdapterFailoverConfiguration,"
 	  "Set-VMNetworkAdapterIsolation,Set-VMNetworkAdapterRdma,Set-VMNetworkAdapterRoutingDomainMapping,"
 	  "Set-VMNetworkAdapterTeamMapping,Set-VMNetworkAdapterVlan,Set-VMPartitionableGpu,"

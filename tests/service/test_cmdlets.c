@@ -284,53 +284,6 @@ static void what_needs_a_running_vm(void **state)
 	says("timed out", "lab is Off");
 }
 
-static void disks(void **state)
-{
-	char path[128];
-	FILE *file;
-	snprintf(path, sizeof path, "%s/disk.img", folder);
-	run("New-VHD", "{'Path':['%s/a.vhdx'],'SizeBytes':1048576}", folder);
-	says("Failed to create the virtual hard disk.", "VHDX");
-	run("New-VHD", "{'Path':['%s'],'SizeBytes':1000}", path);
-	says("Failed", "multiples of 512");
-	fine("New-VHD", "{'Path':['%s'],'SizeBytes':10485760,'Fixed':true}", path);
-	is_number("Size", 10485760);
-	is("VhdFormat", "raw");
-	run("New-VHD", "{'Path':['%s'],'SizeBytes':10485760}", path);
-	says("Failed", "File exists");
-	fine("New-VHD", "{'Path':['bare.img'],'SizeBytes':1048576}");
-	assert_non_null(strstr(get_text(object(0), "Path"), "Virtual Hard Disks/bare.img"));
-	run("New-VHD", "{'Path':['sub/x.img'],'SizeBytes':1048576}");
-	says("not a full path", "relative");
-	fine("New-VHD", "{'Path':['./y.img'],'SizeBytes':1048576,'$Location':'%s'}", folder);
-	fine("New-VM", "{'Name':'lab'}");
-	fine("Add-VMHardDiskDrive", "{'VMName':['lab'],'Path':'%s'}", path);
-	fine("Add-VMHardDiskDrive", "{'VMName':['lab'],'Path':'%s','ControllerType':'SCSI','ControllerLocation':7,'Passthru':true}", path);
-	is("ControllerType", "SCSI");
-	is_number("ControllerLocation", 7);
-	run("Add-VMHardDiskDrive", "{'VMName':['lab'],'Path':'%s','ControllerType':'IDE','ControllerNumber':0,'ControllerLocation':0}", path);
-	says("at that place", "taken");
-	run("Add-VMHardDiskDrive", "{'VMName':['lab'],'Path':'/nonexistent'}");
-	says("cannot find the file", "No such file");
-	fine("Get-VMHardDiskDrive", "{'VMName':['lab']}");
-	assert_int_equal(objects(), 2);
-	fine("Remove-VMHardDiskDrive", "{'VMHardDiskDrive':[{'Id':'%s'}]}", get_text(object(0), "Id"));
-	fine("Get-VMHardDiskDrive", "{'VMName':['lab']}");
-	assert_int_equal(objects(), 1);
-	snprintf(path, sizeof path, "%s/v.vhdx", folder);
-	file = fopen(path, "w");
-	fputs("vhdxfile and more", file);
-	fclose(file);
-	run("Add-VMHardDiskDrive", "{'VMName':['lab'],'Path':'%s'}", path);
-	says("VHDX is not supported", "raw disks only");
-	offers("qemu-img convert");
-	fine("New-VM", "{'Name':'two','NewVHDPath':'two.img','NewVHDSizeBytes':1048576,'Generation':2}");
-	fine("Get-VMHardDiskDrive", "{'VMName':['two']}");
-	is("ControllerType", "SCSI");
-	run("Add-VMHardDiskDrive", "{'VMName':['two'],'ControllerType':'IDE','Path':'%s/disk.img'}", folder);
-	assert_holds("message", "no IDE controller", __FILE__, __LINE__);
-}
-
 static void switches_and_adapters(void **state)
 {
 	fine("Get-VMSwitch", "{}");
@@ -478,7 +431,6 @@ int main(void)
 		CMDLETS(versions),
 		CMDLETS(start_checks_before_it_starts),
 		CMDLETS(what_needs_a_running_vm),
-		CMDLETS(disks),
 		CMDLETS(switches_and_adapters),
 		CMDLETS(nat),
 		CMDLETS(export_and_import),
