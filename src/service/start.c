@@ -76,7 +76,7 @@ static int check_depth(struct call *c, json_t *vm, struct vm_config *config)
 				"The processor has virtualization extensions, but KVM, which uses them, is not loaded." : e.text,
 			"Install-WindowsFeature Hyper-V makes it ready.");
 	call_say(c, "warning",
-		 call_text(c, "%s is very slow: this machine, itself a virtual one, sees no virtualization extensions, so that one software processor runs on another. On its host, while it is Off: Set-VMProcessor -VMName NAME -ExposeVirtualizationExtensions $true",
+		 call_text(c, "%s will be very slow: this machine, itself a virtual one, sees no virtualization extensions, so that one software processor runs on another. On its host, while it is Off: Set-VMProcessor -VMName NAME -ExposeVirtualizationExtensions $true",
 			   name));
 	return 0;
 }

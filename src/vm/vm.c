@@ -476,6 +476,13 @@ void vm_network_connect(struct vm *vm, unsigned adapter, int fd)
 	board_network_connect(vm->board, adapter, fd);
 }
 
+/* Lock held: it runs, or will again after a reset. */
+static bool goes_on(const struct vm *vm)
+{
+	return vm->ending == NOT_ENDED ||
+		(vm->ending == ASKED_RESET && (vm->config.reboot || vm->restart));
+}
+
 int vm_pause(struct vm *vm, bool paused, struct error *e)
 {
 	struct timespec until;
@@ -485,9 +492,9 @@ int vm_pause(struct vm *vm, bool paused, struct error *e)
 	pthread_mutex_lock(&vm->lock);
 	vm->pause_wanted = paused;
 	wake(vm);
-	while (vm->paused != paused && vm->ending == NOT_ENDED && !late)
+	while (vm->paused != paused && goes_on(vm) && !late)
 		late = pthread_cond_timedwait(&vm->pause_changed, &vm->lock, &until);
-	bool done = vm->paused == paused && vm->ending == NOT_ENDED;
+	bool done = vm->paused == paused && goes_on(vm);
 	if (!done)
 		vm->pause_wanted = false;
 	pthread_mutex_unlock(&vm->lock);
