@@ -1,5 +1,5 @@
 # what: memory balloon of a Debian guest on the soft engine: the guest, the host and the service agree
-# budget: 60
+# budget: 50
 # in: default
 . "$(dirname "$0")/../lib.sh"
 

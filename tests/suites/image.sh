@@ -1,5 +1,5 @@
 # what: the Debian image as a machine: the shell on its console in L1 and in L2, the network, the power button
-# budget: 90
+# budget: 70
 # in: default
 . "$(dirname "$0")/../lib.sh"
 
