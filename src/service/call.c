@@ -248,6 +248,9 @@ bool wildcard_match(const char *pattern, const char *text)
 				next = pattern + 1;
 				holds = *text == '[';
 			}
+		} else if (*pattern == '`' && pattern[1]) {
+			next = pattern + 2;	/* what follows stands for itself */
+			holds = lower(pattern[1]) == lower(*text);
 		} else if (*pattern) {
 			holds = *pattern == '?' || lower(*pattern) == lower(*text);
 		}
@@ -296,8 +299,8 @@ static void add_named(struct call *c, json_t *found, const char *name)
 	const char *id;
 	bool any = false;
 	json_object_foreach(store_objects(c->service->store, STORE_VM), id, vm)
-		if (wildcard_match(name, get_text(vm, "Name")) ||
-		    (!is_wildcard(name) && !strcasecmp(name, get_text(vm, "Name")))) {
+		/* A name that has wildcards itself is found by it, too. */
+		if (wildcard_match(name, get_text(vm, "Name")) || !strcasecmp(name, get_text(vm, "Name"))) {
 			json_array_append(found, vm);
 			any = true;
 		}

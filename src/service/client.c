@@ -20,7 +20,7 @@ enum {
 	MS_PER_SECOND = 1000,
 	NS_PER_MS = 1000000,
 	HELLO_MS = 20000,
-	START_TRIES = 10,
+	START_MS = 30000,
 	RETRY_NS = 50 * NS_PER_MS,
 };
 
@@ -65,7 +65,7 @@ static int connect_to(const char *path, struct error *e)
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	if (strlen(path) >= sizeof address.sun_path) {
 		errno = ENAMETOOLONG;
-		return error_set(e, STATUS_USAGE,
+		return error_set(e, STATUS_FILE,
 			"The socket's path %s is too long; choose a shorter folder with XDG_RUNTIME_DIR or NESTOR_RUNTIME.",
 			path);
 	}
@@ -285,7 +285,8 @@ int service_connect(struct error *e)
 	static const struct timespec pause = { 0, RETRY_NS };
 	if (paths_prepare(e))
 		return -1;
-	for (unsigned i = 0; i < START_TRIES; i++) {
+	/* Another command may have begun to start it, and it takes its time. */
+	for (int64_t until = now_ms() + START_MS; now_ms() < until;) {
 		int fd = connect_to(paths_socket(), e);
 		if (fd < 0 && errno != ENOENT && errno != ECONNREFUSED)
 			return -1;

@@ -81,6 +81,53 @@ json_t *vm_new(const char *name, int generation, const char *version, int64_t me
 		"Drives", "Adapters");
 }
 
+static bool same_type(json_t *a, json_t *b)
+{
+	return json_typeof(a) == json_typeof(b) || (json_is_boolean(a) && json_is_boolean(b));
+}
+
+static const char *complete(json_t *object, json_t *whole)
+{
+	static char wrong[64];
+	const char *key;
+	json_t *member;
+	json_object_foreach(whole, key, member) {
+		json_t *its = json_object_get(object, key);
+		if (!its)
+			json_object_set_new(object, key, json_deep_copy(member));
+		else if (!same_type(its, member)) {
+			snprintf(wrong, sizeof wrong, "%s", key);
+			return wrong;
+		} else if (json_is_object(member) && complete(its, member)) {
+			return wrong;
+		}
+	}
+	return NULL;
+}
+
+const char *vm_complete(json_t *vm)
+{
+	json_t *whole = vm_new("", DEFAULT_GENERATION, vm_version_default, (int64_t)DEFAULT_MEMORY);
+	const char *wrong = complete(vm, whole);
+	json_decref(whole);
+	return wrong;
+}
+
+void vm_complete_all(struct service *s)
+{
+	json_t *all = store_objects(s->store, STORE_VM), *vm;
+	const char *id;
+	void *next;
+	json_object_foreach_safe(all, next, id, vm) {
+		char why[128], key[STORE_ID_SIZE];
+		const char *wrong = vm_complete(vm);
+		snprintf(key, sizeof key, "%s", id);
+		snprintf(why, sizeof why, "its member %s is not what it should be", wrong ? wrong : "");
+		if (wrong)
+			store_set_aside(s->store, STORE_VM, key, why);
+	}
+}
+
 /* What is shown. */
 
 json_t *vm_object(struct service *s, json_t *vm)
@@ -435,14 +482,16 @@ static int export_one(struct call *c, json_t *copy)
 		return -1;
 	const char *folder = call_text(c, "%s/%s", path, get_text(copy, "Name"));
 	const char *file = call_text(c, "%s/%s", folder, export_file);
-	if (strchr(get_text(copy, "Name"), '/'))
-		error_set(&e, STATUS_FILE, "The name of the virtual machine holds a slash, which no folder's may.");
+	const char *name = get_text(copy, "Name");
+	if (strchr(name, '/') || !strcmp(name, ".") || !strcmp(name, ".."))
+		error_set(&e, STATUS_FILE, "The name of the virtual machine cannot be a folder's.");
 	else if (!access(file, F_OK))
 		error_set(&e, STATUS_FILE, "%s is there already.", file);
 	else if (!paths_make_folder(folder, 0700, &e)) {
 		if (!json_dump_file(copy, file, JSON_INDENT(2)))
 			return 0;
 		error_set(&e, STATUS_FILE, "%s cannot be written (%s).", file, strerror(errno));
+		unlink(file);	/* half of it */
 	}
 	call_error(c, "OperationFailed", get_text(copy, "Name"),
 		call_text(c, "Failed to export the virtual machine '%s'.", get_text(copy, "Name")), e.text,
@@ -465,18 +514,14 @@ static void import_vm(struct call *c)
 		return;
 	if (!stat(path, &st) && S_ISDIR(st.st_mode))
 		path = call_text(c, "%s/%s", path, export_file);
-	json_t *vm = json_load_file(path, JSON_REJECT_DUPLICATES, &why);
-	json_t *whole = vm_new("", 1, vm_version_default, (int64_t)DEFAULT_MEMORY);
-	const char *trouble = NULL, *key;
-	json_t *member;
+	/* Anything else could make the service wait for ever. */
+	bool is_file = stat(path, &st) || S_ISREG(st.st_mode);
+	json_t *vm = is_file ? json_load_file(path, JSON_REJECT_DUPLICATES, &why) : NULL;
+	const char *trouble = NULL, *wrong = json_is_object(vm) ? vm_complete(vm) : NULL;
 	if (!vm)
-		trouble = call_text(c, "%s: %s", path, why.text);
-	else
-		json_object_foreach(whole, key, member)
-			if (json_typeof(member) != json_typeof(json_object_get(vm, key) ?
-			    json_object_get(vm, key) : member) &&
-			    !(json_is_boolean(member) && json_is_boolean(json_object_get(vm, key))))
-				trouble = call_text(c, "%s: the member %s is not what it should be.", path, key);
+		trouble = call_text(c, "%s: %s", path, is_file ? why.text : "It is no regular file.");
+	else if (wrong)
+		trouble = call_text(c, "%s: the member %s is not what it should be.", path, wrong);
 	if (!trouble && (!*get_text(vm, "Name") || !store_id_valid(get_text(vm, "Id")) ||
 			 !vm_version_find(get_text(vm, "Version"))))
 		trouble = call_text(c, "%s is no exported virtual machine of a version that this host supports.", path);
@@ -485,7 +530,6 @@ static void import_vm(struct call *c)
 			   "Name the folder or the file that Export-VM made.");
 		goto out;
 	}
-	json_object_update_missing(vm, whole);
 	if (call_switch(c, "GenerateNewId")) {
 		store_new_id(id);
 		json_object_set_new(vm, "Id", json_string(id));
@@ -499,7 +543,6 @@ static void import_vm(struct call *c)
 	    !call_put(c, STORE_VM, vm))
 		call_object(c, vm_object(c->service, vm));
 out:
-	json_decref(whole);
 	json_decref(vm);
 }
 

@@ -418,35 +418,56 @@ int machine_start(struct service *s, const char *id, json_t *config, struct erro
 
 /* Finding. */
 
+/* Of the file ID.KIND in the runtime folder the id; false: it is another kind's. */
+static bool id_of_file(const char *file, const char *kind, char id[STORE_ID_SIZE])
+{
+	if (strlen(file) < STORE_ID_SIZE || strcmp(file + STORE_ID_SIZE - 1, kind))
+		return false;
+	memcpy(id, file, STORE_ID_SIZE - 1);
+	id[STORE_ID_SIZE - 1] = '\0';
+	return store_id_valid(id);
+}
+
+/* It ended while no service was there. */
+static void note_unseen_end(struct service *s, struct machine *m, const char *id)
+{
+	char reason[TAIL_SIZE + 256];
+	json_t *record = take_end_record(id);
+	end_reason(m, record, -1, reason, sizeof reason);
+	json_decref(record);
+	remove_sockets(id);
+	note_end(s, id, reason);
+}
+
+static void find_worker(struct service *s, const char *id)
+{
+	struct error e;
+	struct machine *m = machine_new(s, id);
+	if (!attach(m, &e)) {
+		log_line("Found the worker of %s again (process %d).", id, (int)m->pid);
+		return;
+	}
+	note_unseen_end(s, m, id);
+	machine_free(m);
+}
+
 void machines_find(struct service *s)
 {
-	static const char kind[] = ".ctl";
+	char id[STORE_ID_SIZE];
 	DIR *folder = opendir(paths_runtime());
-	struct error e;
 	if (!folder)
 		return;
-	for (struct dirent *d; (d = readdir(folder));) {
-		char id[STORE_ID_SIZE] = "";
-		size_t n = strlen(d->d_name);
-		if (n != STORE_ID_SIZE - 1 + sizeof kind - 1 || strcmp(d->d_name + STORE_ID_SIZE - 1, kind))
-			continue;
-		memcpy(id, d->d_name, STORE_ID_SIZE - 1);
-		if (!store_id_valid(id) || machine_find(s, id))
-			continue;
-		struct machine *m = machine_new(s, id);
-		if (!attach(m, &e)) {
-			log_line("Found the worker of %s again (process %d).", id, (int)m->pid);
-			continue;
+	for (struct dirent *d; (d = readdir(folder));)
+		if (id_of_file(d->d_name, ".ctl", id) && !machine_find(s, id))
+			find_worker(s, id);
+	/* Those that ended in order took their sockets away and left only the reason. */
+	rewinddir(folder);
+	for (struct dirent *d; (d = readdir(folder));)
+		if (id_of_file(d->d_name, ".ended", id) && !machine_find(s, id)) {
+			struct machine unknown = { 0 };
+			snprintf(unknown.id, sizeof unknown.id, "%s", id);
+			note_unseen_end(s, &unknown, id);
 		}
-		/* Nobody answers: it ended while no service was there. */
-		char reason[TAIL_SIZE + 256];
-		json_t *record = take_end_record(id);
-		end_reason(m, record, -1, reason, sizeof reason);
-		json_decref(record);
-		remove_sockets(id);
-		note_end(s, id, reason);
-		machine_free(m);
-	}
 	closedir(folder);
 }
 

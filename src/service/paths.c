@@ -3,13 +3,19 @@
 #include <errno.h>
 #include <limits.h>
 #include <pwd.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 enum { PRIVATE = 0700 };
+
+/* The longest socket there is a VM's: RUNTIME/ID.console. */
+#define SOCKET_NAME "/01234567-89ab-cdef-0123-456789abcdef.console"
+#define RUNTIME_MAX (sizeof ((struct sockaddr_un *)0)->sun_path - sizeof SOCKET_NAME)
 
 static char store[PATHS_MAX / 4], runtime[PATHS_MAX / 2];
 static char socket_path[PATHS_MAX], lock_path[PATHS_MAX];
@@ -38,7 +44,8 @@ int paths_make_folder(const char *path, unsigned mode, struct error *e)
 		if (kept && kept != '/')
 			continue;
 		*at = '\0';
-		if (mkdir(part, mode) && errno != EEXIST)
+		struct stat st;
+		if (mkdir(part, mode) && (errno != EEXIST || (!kept && !stat(part, &st) && !S_ISDIR(st.st_mode))))
 			return error_set(e, STATUS_FILE, "The folder %s cannot be made (%s).", part,
 					 strerror(errno));
 		*at = kept;
@@ -70,35 +77,76 @@ static bool is_mine(const char *folder)
 	return !stat(folder, &st) && S_ISDIR(st.st_mode) && st.st_uid == geteuid();
 }
 
+/* What Nestor's own variables name must be a full path: another folder than the one that
+ * was meant would be worse than none. */
+static int check_given(const char *name, struct error *e)
+{
+	const char *value = getenv(name);
+	if (!value || !*value || *value == '/')
+		return 0;
+	return error_set(e, STATUS_FILE, "%s is \"%.200s\", and must be a full path, from / on.", name, value);
+}
+
+static int put(char *to, size_t room, struct error *e, const char *format, ...)
+	__attribute__((format(printf, 4, 5)));
+static int put(char *to, size_t room, struct error *e, const char *format, ...)
+{
+	va_list ap;
+	va_start(ap, format);
+	int n = vsnprintf(to, room, format, ap);
+	va_end(ap);
+	if (n >= 0 && (size_t)n < room)
+		return 0;
+	return error_set(e, STATUS_FILE, "The path %.64s... is too long: it may have %zu bytes.", to, room - 1);
+}
+
+static int make_store(struct error *e)
+{
+	struct error why = { 0 };
+	char log[PATHS_MAX];
+	snprintf(log, sizeof log, "%s/log", store);
+	if (!paths_make_folder(store, PRIVATE, &why) && !paths_make_folder(log, PRIVATE, &why))
+		return 0;
+	return error_set(e, STATUS_FILE, "%.900s NESTOR_STORE names another folder for the store.", why.text);
+}
+
 int paths_prepare(struct error *e)
 {
+	if (check_given("NESTOR_STORE", e) || check_given("NESTOR_RUNTIME", e))
+		return -1;
 	const char *given_store = variable("NESTOR_STORE"), *given = variable("NESTOR_RUNTIME");
 	const char *data = variable("XDG_DATA_HOME"), *run = variable("XDG_RUNTIME_DIR");
 	bool root = !geteuid();
+	int failed;
 	if (given_store)
-		snprintf(store, sizeof store, "%s", given_store);
+		failed = put(store, sizeof store, e, "%s", given_store);
 	else if (root)
-		snprintf(store, sizeof store, "/var/lib/nestor");
+		failed = put(store, sizeof store, e, "/var/lib/nestor");
 	else if (data)
-		snprintf(store, sizeof store, "%s/nestor", data);
+		failed = put(store, sizeof store, e, "%s/nestor", data);
 	else
-		snprintf(store, sizeof store, "%s/.local/share/nestor", home());
+		failed = put(store, sizeof store, e, "%s/.local/share/nestor", home());
+	if (failed)
+		return -1;
 	if (given)
-		snprintf(runtime, sizeof runtime, "%s", given);
+		failed = put(runtime, sizeof runtime, e, "%s", given);
 	else if (given_store)
-		snprintf(runtime, sizeof runtime, "%s/run", store);
+		failed = put(runtime, sizeof runtime, e, "%s/run", store);
 	else if (root)
-		snprintf(runtime, sizeof runtime, "/run/nestor");
+		failed = put(runtime, sizeof runtime, e, "/run/nestor");
 	else if (run && is_mine(run))
-		snprintf(runtime, sizeof runtime, "%s/nestor", run);
+		failed = put(runtime, sizeof runtime, e, "%s/nestor", run);
 	else
-		snprintf(runtime, sizeof runtime, "/tmp/nestor-%u", geteuid());
+		failed = put(runtime, sizeof runtime, e, "/tmp/nestor-%u", geteuid());
+	if (failed)
+		return -1;
+	if (strlen(runtime) > RUNTIME_MAX)
+		return error_set(e, STATUS_FILE,
+			"The path of the folder for sockets, %s, has %zu bytes, and may have %zu; name a shorter one with NESTOR_RUNTIME.",
+			runtime, strlen(runtime), (size_t)RUNTIME_MAX);
 	snprintf(socket_path, sizeof socket_path, "%s/service", runtime);
 	snprintf(lock_path, sizeof lock_path, "%s/service.lock", runtime);
-	char log[PATHS_MAX];
-	snprintf(log, sizeof log, "%s/log", store);
-	if (paths_make_folder(store, PRIVATE, e) || paths_make_folder(log, PRIVATE, e) ||
-	    paths_make_folder(runtime, PRIVATE, e))
+	if (make_store(e) || paths_make_folder(runtime, PRIVATE, e))
 		return -1;
 	return check_private(runtime, e);
 }

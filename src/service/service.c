@@ -19,6 +19,7 @@
 #include "service/paths.h"
 #include "service/roles.h"
 #include "service/switches.h"
+#include "service/vm_object.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -98,6 +99,7 @@ struct service *service_create(struct error *e)
 	pthread_cond_init(&s->changed, &attr);
 	pthread_condattr_destroy(&attr);
 	service_lock(s);
+	vm_complete_all(s);
 	network_ensure_default(s);
 	machines_find(s);
 	service_unlock(s);
@@ -311,6 +313,7 @@ int service_main(int argc, char *const argv[])
 		return STATUS_USAGE;
 	}
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);	/* a file that may not grow is an error like a full disk */
 	umask(PRIVATE_MASK);
 	if (starter >= 0)
 		fcntl(starter, F_SETFD, FD_CLOEXEC);

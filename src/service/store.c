@@ -13,9 +13,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-enum { FILE_MODE = 0600, FOLDER_MODE = 0700, GUID_BYTES = 16 };
+enum { FILE_MODE = 0600, FOLDER_MODE = 0700, GUID_BYTES = 16, SET_ASIDE_MAX = 99 };
 
 static const char temporary_suffix[] = ".new", suffix[] = ".json", broken_suffix[] = ".broken";
 
@@ -111,9 +112,18 @@ static void sort(struct store *s, enum store_kind kind)
 static void set_aside(struct store *s, enum store_kind kind, const char *file, const char *why)
 {
 	char broken[NAME_MAX + sizeof broken_suffix];
-	snprintf(broken, sizeof broken, "%.*s%s", (int)(strlen(file) - strlen(suffix)), file,
-		 broken_suffix);
-	if (renameat(s->fd[kind], file, s->fd[kind], broken))
+	int length = (int)(strlen(file) - strlen(suffix)), failed = -1;
+	/* One that was set aside earlier stays. */
+	for (unsigned n = 1; failed && n <= SET_ASIDE_MAX; n++) {
+		if (n == 1)
+			snprintf(broken, sizeof broken, "%.*s%s", length, file, broken_suffix);
+		else
+			snprintf(broken, sizeof broken, "%.*s-%u%s", length, file, n, broken_suffix);
+		failed = renameat2(s->fd[kind], file, s->fd[kind], broken, RENAME_NOREPLACE);
+		if (failed && errno != EEXIST)
+			break;
+	}
+	if (failed)
 		trouble(s, "%s/%s/%s does not load (%s) and cannot be set aside (%s).", s->folder,
 			folders[kind], file, why, strerror(errno));
 	else
@@ -121,11 +131,26 @@ static void set_aside(struct store *s, enum store_kind kind, const char *file, c
 			folders[kind], file, why, broken);
 }
 
+void store_set_aside(struct store *s, enum store_kind kind, const char *id, const char *why)
+{
+	char file[STORE_ID_SIZE + sizeof suffix];
+	snprintf(file, sizeof file, "%s%s", id, suffix);
+	set_aside(s, kind, file, why);
+	json_object_del(s->objects[kind], id);
+}
+
 static void load_file(struct store *s, enum store_kind kind, const char *file)
 {
 	json_error_t error;
 	char why[256], id[NAME_MAX + 1];
-	int fd = openat(s->fd[kind], file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	struct stat st;
+	/* Not to wait for ever at a FIFO. */
+	int fd = openat(s->fd[kind], file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (fd >= 0 && (fstat(fd, &st) || !S_ISREG(st.st_mode))) {
+		close(fd);
+		set_aside(s, kind, file, "it is no regular file");
+		return;
+	}
 	if (fd < 0) {
 		/* It may be whole; leave it where it is. */
 		trouble(s, "%s/%s/%s cannot be read (%s).", s->folder, folders[kind], file,

@@ -33,6 +33,9 @@ json_t *store_find(struct store *s, enum store_kind kind, const char *id);
 int store_put(struct store *s, enum store_kind kind, json_t *object, struct error *e);
 int store_remove(struct store *s, enum store_kind kind, const char *id, struct error *e);
 
+/* Set an object's file aside, as one that does not parse: why it is of no use. */
+void store_set_aside(struct store *s, enum store_kind kind, const char *id, const char *why);
+
 /* What did not load: an array of sentences. Borrowed. */
 json_t *store_troubles(struct store *s);
 

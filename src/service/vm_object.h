@@ -11,6 +11,12 @@
 /* With every default; name and version are copied. */
 json_t *vm_new(const char *name, int generation, const char *version, int64_t memory);
 
+/* Give a VM that came from a file the default of each member that it lacks. NULL, or the
+ * name of one that has the wrong type. */
+const char *vm_complete(json_t *vm);
+/* So all VMs of the store; those that are no VMs are set aside. */
+void vm_complete_all(struct service *s);
+
 /* What Get-VM, Get-VMProcessor … answer for it. */
 json_t *vm_object(struct service *s, json_t *vm);
 json_t *vm_processor_object(json_t *vm);

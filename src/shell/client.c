@@ -46,8 +46,10 @@ static json_t *client_call(void *owner, const char *method, json_t *params,
 	struct progress p = { show, argument };
 	if (!c->rpc) {
 		int fd = service_connect(e);
-		if (fd < 0)
+		if (fd < 0) {
+			e->status = STATUS_FILE;	/* not reached, whatever the reason */
 			return NULL;
+		}
 		c->rpc = rpc_client_of(fd);
 	}
 	/* Relative paths are the caller's, and the service is elsewhere. */

@@ -94,8 +94,10 @@ static int non_terminating(struct shell *sh, json_t *record, const char *action)
 
 static json_t *service_failure(const char *command, const struct error *e)
 {
-	return error_record(&(struct error_parts){ .message = e->status == STATUS_USAGE ?
-			"The Nestor service refused the call." : "The Nestor service did not answer.",
+	return error_record(&(struct error_parts){ .message =
+			e->status == STATUS_USAGE ? "The Nestor service refused the call." :
+			e->status == STATUS_FILE ? "The Nestor service cannot be reached." :
+			"The Nestor service did not answer.",
 		.reason = e->text, .category = "ConnectionError", .id = "ServiceUnavailable", .command = command,
 		.exception = "ServiceException" });
 }

@@ -7,6 +7,7 @@
 #include "service/paths.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -71,6 +72,14 @@ static const uint8_t ignores[] = { 0xfa, 0xf4, 0xeb, 0xfd };	/* 1: cli; hlt; jmp
 static const uint8_t exits[] = { 0xb8, 7, 0, 0, 0, 0xe7, 0xf4, 0xeb, 0xfe };
 /* Dies: an exception without an IDT. */
 static const uint8_t dies[] = { 0x0f, 0x01, 0x1d, 0, 0, 0, 0, 0x0f, 0x0b };	/* lidt [0]; ud2 */
+
+/* Dies in that way when the power button is pressed. */
+static const uint8_t dies_later[] = {
+	0x66, 0xba, PORT(ACPI_PM1A_EVENT),		/* mov dx, PM1 status */
+	0xf3, 0x90, 0x66, 0xed,				/* 1: pause; in ax, dx */
+	0xf6, 0xc4, 0x01, 0x74, 0xf7,			/* test ah, PWRBTN_STS; jz 1b */
+	0x0f, 0x01, 0x1d, 0, 0, 0, 0, 0x0f, 0x0b,	/* lidt [0]; ud2 */
+};
 
 #define ADDRESS(n) (n) & 0xff, (n) >> 8 & 0xff, (n) >> 16 & 0xff, (n) >> 24
 enum { VMXON_REGION = 0x300000, PAGE_DIRECTORY = 0x301000, POINTER = 0x302000,
@@ -392,6 +401,57 @@ static void a_vm_ends_while_no_service_is_there(void **state)
 	connect_service();
 	assert_string_equal(vm("lab", "State"), "Off");
 	assert_string_equal(vm("lab", "EndReason"), "");	/* it had been turned off */
+	/* One that died leaves why, and nothing else. */
+	new_vm("dies", "dies_later");
+	fine("Start-VM", "{'Name':['dies']}");
+	pid = worker("dies");
+	assert_true(paths_runtime_file(path, sizeof path, vm("dies", "Id"), "ctl"));
+	kill_service();
+	control = rpc_connect(path, &e);
+	assert_non_null(control);
+	json_decref(rpc_request(control, "Worker.PowerButton", NULL, ANSWER_MS, NULL, NULL, &e));
+	rpc_disconnect(control);
+	wait_gone(pid);
+	connect_service();
+	assert_string_equal(vm("dies", "State"), "Off");
+	assert_end("dies", "triple fault");
+	assert_true(paths_runtime_file(path, sizeof path, vm("dies", "Id"), "ended"));
+	assert_int_equal(access(path, F_OK), -1);
+}
+
+/* The service is killed while it changes the store, somewhere else each time: what was
+ * acknowledged is there, what was not is old or new, and the machine that runs goes on. */
+static void killed_at_any_moment(void **state)
+{
+	enum { ROUNDS = 40, MOMENTS_US = 4000 };
+	struct error e = { 0 };
+	int64_t kept = 0;
+	connect_service();
+	new_vm("lab", "ignores");
+	fine("Start-VM", "{'Name':['lab']}");
+	pid_t pid = worker("lab");
+	for (int round = 1; round <= ROUNDS; round++) {
+		pid_t child = fork();
+		assert_true(child >= 0);
+		if (!child) {
+			json_t *answer = rpc_request(client, "Set-VM", json_pack("{s:[s],s:i}", "Name", "lab",
+				"AutomaticStartDelay", round), ANSWER_MS, NULL, NULL, &e);
+			_exit(answer ? 0 : 1);
+		}
+		int status;
+		usleep((unsigned)(round * MOMENTS_US / ROUNDS));
+		kill_service();
+		assert_int_equal(waitpid(child, &status, 0), child);
+		connect_service();
+		fine("Get-VM", "{'Name':['lab']}");
+		int64_t now = get_integer(object(0), "AutomaticStartDelay");
+		if (now != round && (now != kept || !WEXITSTATUS(status)))
+			fail_msg("round %d, acknowledged: %d; %" PRId64 " is there, %" PRId64 " was", round,
+				 !WEXITSTATUS(status), now, kept);
+		kept = now;
+	}
+	assert_string_equal(vm("lab", "State"), "Running");
+	assert_int_equal(worker("lab"), pid);
 }
 
 static void a_hypervisor_inside_forbids_a_resize(void **state)
@@ -506,6 +566,7 @@ int main(void)
 		LIFE(a_worker_that_is_killed),
 		LIFE(the_service_dies_and_comes_back),
 		LIFE(a_vm_ends_while_no_service_is_there),
+		LIFE(killed_at_any_moment),
 		LIFE(a_hypervisor_inside_forbids_a_resize),
 		LIFE(a_disk_is_used_once),
 		LIFE(a_start_that_fails_in_the_worker),
@@ -530,6 +591,7 @@ int main(void)
 	write_guest("ignores", ignores, sizeof ignores);
 	write_guest("exits", exits, sizeof exits);
 	write_guest("dies", dies, sizeof dies);
+	write_guest("dies_later", dies_later, sizeof dies_later);
 	int result = cmocka_run_group_tests(tests, NULL, NULL);
 	if (client)
 		kill(service_pid, SIGTERM);
