@@ -11,11 +11,13 @@
  *   : open PLACE COMMAND  a new terminal with COMMAND; wait for its prompt
  *   : into PLACE TEXT     TEXT, typed here, leads to another machine's console
  *   : out                 leave that console again
+ *   : ended               that console ends by itself: its machine is off
  *   : at PLACE            what follows is typed there
  *   : page EDITION N      type the Nth code block of EDITION.md, line by line
  *   : let NAME=VALUE      <NAME> is VALUE in every line from here on
  *   : wait SECONDS        how long a line may take from here on
  *   : until SECONDS       the next line is typed again until its output fits
+ *   : show LINES          of every output at most so many are shown from here on
  *
  * Every other line is the output that is wanted of what stands before it; blank
  * lines around it do not count, and several are one. A line that never gets its prompt back fails, and
@@ -26,12 +28,14 @@
  *   --let NAME=VALUE   as in a script
  *   --tests            print results as tests do, and go on after a failure
  *   --log FILE         everything that came, by place, as it came
+ *   --caught FILE      NAME=VALUE of what the script's {NAME=kind} stood for
  *
  * Exit status: 0 when all was as wanted. */
 #include "fits.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <pty.h>
 #include <signal.h>
@@ -80,8 +84,8 @@ static unsigned place_count;
 static struct variable *variables;
 static const char *pages = ".", *script_name;
 static bool tests, terminal;
-static FILE *record;
-static unsigned patience_s = PATIENCE_S, line_number;
+static FILE *record, *caught_file;
+static unsigned patience_s = PATIENCE_S, shown_lines = UINT_MAX, line_number;
 static struct {
 	char *title;
 	bool good;
@@ -145,6 +149,8 @@ static void caught(void *owner, const char *name, size_t name_size, const char *
 {
 	(void)owner;
 	let(name, name_size, text, size);
+	if (caught_file)
+		fprintf(caught_file, "%.*s=%.*s\n", (int)name_size, name, (int)size, text);
 }
 
 /* With the value of every <NAME> that has one; the caller's. */
@@ -311,7 +317,7 @@ static void send_keys(struct place *p, const char *keys, size_t n)
 static bool wait_for(struct place *p, bool (*wanted)(const struct text *), double ms, unsigned *nudges)
 {
 	double begin = now_ms(), last = begin, clock = begin + CLOCK_MS;
-	bool there = false;
+	bool there = false, ticked = false;
 	for (;;) {
 		struct text t = shown(p->raw.data ? p->raw.data : "", p->raw.size);
 		there = wanted(&t);
@@ -332,16 +338,25 @@ static bool wait_for(struct place *p, bool (*wanted)(const struct text *), doubl
 			printf("\r   . %d s", (int)((now - begin) / 1000));
 			fflush(stdout);
 			clock += CLOCK_MS;
+			ticked = true;
 		}
 	}
-	if (terminal)
+	if (ticked)
 		fputs("\r\033[K", stdout);
 	return there;
 }
 
+/* The first lines of an output, without blank ones. */
 static void show(const char *output)
 {
-	fputs(output, stdout);
+	unsigned n = 0, length;
+	for (; *output; output += length + (output[length] == '\n')) {
+		length = (unsigned)strcspn(output, "\n");
+		if (strspn(output, " \t") < length && n++ < shown_lines)
+			printf("%.*s\n", (int)length, output);
+	}
+	if (n > shown_lines)
+		printf("   … %u more\n", n - shown_lines);
 	fflush(stdout);
 }
 
@@ -458,7 +473,7 @@ static bool type_line(const char *line, struct text *output, unsigned *nudges)
 
 static void say_typed(const char *mark, const char *line)
 {
-	printf("%s %s %s\n", place_name(here), mark, line);
+	printf("%s %s%s%s\n", place_name(here), mark, *line ? " " : "", line);
 	fflush(stdout);
 }
 
@@ -483,14 +498,6 @@ static bool compare(const char *wanted, struct text *got)
 	return fits_text(&f, wanted, got->data);
 }
 
-static void report(const char *wanted, const struct text *got, bool fits)
-{
-	show(got->data);
-	if (!fits)
-		printf("%s:%u: wanted:\n%s", script_name, line_number, *wanted ? wanted : "(nothing)\n");
-	judge(fits);
-}
-
 /* Type lines one after the other and compare all that came out, again and again
  * until it fits or the time is over. */
 static void run_lines(const char *mark, char **lines, size_t count, const char *wanted, unsigned until_s)
@@ -498,21 +505,31 @@ static void run_lines(const char *mark, char **lines, size_t count, const char *
 	double end = now_ms() + until_s * 1e3;
 	char *w = filled_in(wanted);
 	struct text got = { 0 };
-	bool good, fits;
-	for (size_t i = 0; i < count; i++)
-		say_typed(mark, lines[i]);
+	bool good, fits, first = true;
 	do {
 		got.size = 0;
 		good = true;
-		for (size_t i = 0; i < count && good; i++)
+		for (size_t i = 0; i < count && good; i++) {
+			size_t from = got.size;
+			if (first)
+				say_typed(mark, lines[i]);
 			good = type_line(lines[i], &got, NULL);
+			if (!until_s)
+				show(got.data + from);
+		}
+		first = false;
 		fits = compare(w, &got) && good;
 		if (!fits && good && until_s)
 			usleep(AGAIN_MS * 1000);
 	} while (!fits && good && now_ms() < end);
+	if (until_s)
+		show(got.data);
 	if (!good)
 		printf("(no prompt came from %s)\n", place_name(here));
-	report(w, &got, fits);
+	if (!fits)
+		printf("%s:%u: wanted:\n%sgot:\n%s", script_name, line_number, *w ? w : "(nothing)\n", got.data);
+	fflush(stdout);
+	judge(fits);
 	free(got.data);
 	free(w);
 }
@@ -551,10 +568,16 @@ static void go_into(const char *name, const char *line)
 }
 
 /* Each console on the way but the last is told to send the key on. */
-static void go_out(void)
+static void go_out(bool ended)
 {
 	if (here->depth < 2)
 		script_error("this place is nobody's guest");
+	if (ended) {
+		here->depth--;
+		judge(wait_for(here, has_prompt, patience_s * 1e3, NULL));
+		return;
+	}
+	say_typed("Ctrl-]", "");
 	here->raw.size = 0;
 	here->depth--;
 	for (unsigned i = 1; i < here->depth; i++)
@@ -616,11 +639,15 @@ static bool setting(const char *word, char *rest, unsigned *until_s)
 	if (!strcmp(word, "at"))
 		here = find_place(rest);
 	else if (!strcmp(word, "out"))
-		go_out();
+		go_out(false);
+	else if (!strcmp(word, "ended"))
+		go_out(true);
 	else if (!strcmp(word, "let"))
 		let_assignment(rest);
 	else if (!strcmp(word, "wait"))
 		patience_s = (unsigned)atoi(rest);
+	else if (!strcmp(word, "show"))
+		shown_lines = (unsigned)atoi(rest);
 	else if (!strcmp(word, "until"))
 		*until_s = (unsigned)atoi(rest);
 	else
@@ -699,7 +726,7 @@ static void close_places(void)
 
 static void usage(void)
 {
-	fputs("usage: typist [--pages FOLDER] [--let NAME=VALUE]... [--tests] [--log FILE] SCRIPT\n", stderr);
+	fputs("usage: typist [--pages FOLDER] [--let NAME=VALUE]... [--tests] [--log FILE] [--caught FILE] SCRIPT\n", stderr);
 	exit(STATUS_USAGE);
 }
 
@@ -716,6 +743,8 @@ int main(int argc, char **argv)
 			let_assignment(argv[++at]);
 		else if (!strcmp(argv[at], "--log") && more)
 			record = fopen(argv[++at], "w");
+		else if (!strcmp(argv[at], "--caught") && more)
+			caught_file = fopen(argv[++at], "w");
 		else
 			usage();
 	}
