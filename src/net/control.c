@@ -94,12 +94,23 @@ static json_t *drops(const struct switch_counters *c)
 	return list;
 }
 
+static json_t *addresses(const struct guest_addresses *a)
+{
+	json_t *list = json_array();
+	char text[INET6_ADDRSTRLEN];
+	for (unsigned i = 0; i < ADDRESSES_MAX; i++)
+		if (a->known[i].heard)
+			json_array_append_new(list, json_string(inet_ntop(a->known[i].family,
+				&a->known[i].address, text, sizeof text)));
+	return list;
+}
+
 static json_t *port_object(const struct switch_port *port, bool connected)
 {
 	static const char *const kinds[] = { "Guest", "Host", "Uplink" };
 	const struct switch_counters *n = &port->counters;
 	char mac[MAC_TEXT];
-	return json_pack("{s:s,s:s,s:s,s:s,s:b,s:b,s:b,s:b,s:i,s:I,s:I,s:I,s:I,s:I,s:o}",
+	return json_pack("{s:s,s:s,s:s,s:s,s:b,s:b,s:b,s:b,s:i,s:I,s:I,s:I,s:I,s:I,s:o,s:o}",
 		"Id", port->id, "Name", port->name, "Kind", kinds[port->kind],
 		"MacAddress", mac_format(port->mac, mac),
 		"MacAddressSpoofing", port->spoofing, "DhcpGuard", port->dhcp_guard,
@@ -108,7 +119,8 @@ static json_t *port_object(const struct switch_port *port, bool connected)
 		"FramesSent", (json_int_t)n->frames_sent, "BytesSent", (json_int_t)n->bytes_sent,
 		"FramesReceived", (json_int_t)n->frames_received,
 		"BytesReceived", (json_int_t)n->bytes_received,
-		"NotLearned", (json_int_t)n->not_learned, "Dropped", drops(n));
+		"NotLearned", (json_int_t)n->not_learned, "Addresses", addresses(&port->addresses),
+		"Dropped", drops(n));
 }
 
 static void port_list(struct switch_process *p, struct rpc_call *c)

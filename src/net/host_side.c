@@ -1,7 +1,9 @@
 #include "net/host_side.h"
 
 #include "base/log.h"
+#include "net/interface.h"
 
+#include <errno.h>
 #include <stdio.h>
 
 const struct ipv4_prefix *host_config_gateway(const struct host_config *c)
@@ -18,18 +20,54 @@ static bool deliver(void *to, const uint8_t *frame, size_t length)
 	return h->uplink->ops->send(h->uplink, frame, length);
 }
 
+static bool prefix_equal(const struct ipv4_prefix *a, const struct ipv4_prefix *b)
+{
+	return a->address.s_addr == b->address.s_addr && a->bits == b->bits;
+}
+
+static bool has_address(const struct host_config *c, const struct ipv4_prefix *p)
+{
+	for (unsigned i = 0; i < c->addresses; i++)
+		if (prefix_equal(&c->address[i], p))
+			return true;
+	return false;
+}
+
+/* The TAP, which stays, from one configuration to another: routes and
+ * connections of the host that have nothing to do with the change go on. */
+static int change_tap(struct host_side *h, const struct host_config *from,
+		      const struct host_config *to, struct error *e)
+{
+	if (strcmp(from->alias, to->alias))
+		interface_set_alias(to->interface, to->alias);
+	for (unsigned i = 0; i < from->addresses; i++)
+		if (!has_address(to, &from->address[i]))
+			interface_remove_address(to->interface, &from->address[i]);
+	for (unsigned i = 0; i < to->addresses; i++)
+		if (!has_address(from, &to->address[i]) &&
+		    interface_add_address(to->interface, &to->address[i]))
+			return error_set(e, STATUS_FAULT, "The adapter \"%s\" (%s) does not take its address (%s).",
+					 to->alias, to->interface, strerror(errno));
+	if (!host_config_gateway(to)) {
+		kernel_nat_destroy(h->kernel_nat);
+		h->kernel_nat = NULL;
+		return 0;
+	}
+	if (!h->kernel_nat)
+		h->kernel_nat = kernel_nat_create(to->interface, h->lock);
+	return kernel_nat_apply(h->kernel_nat, &to->nat_prefix, to->mapping, to->mappings, e);
+}
+
 static int build_tap(struct host_side *h, const struct host_config *c, struct error *e)
 {
+	struct host_config empty = { .present = true };
+	memcpy(empty.alias, c->alias, sizeof empty.alias);
 	h->uplink = uplink_tap_create(c->interface, c->alias, c->mac, e);
 	if (!h->uplink)
 		return -1;
-	for (unsigned i = 0; i < c->addresses; i++)
-		if (uplink_tap_address(h->uplink, &c->address[i], e))
-			return -1;
 	if (!host_config_gateway(c))
-		return 0;
-	h->kernel_nat = kernel_nat_create(c->interface);
-	return kernel_nat_apply(h->kernel_nat, &c->nat_prefix, c->mapping, c->mappings, e);
+		kernel_nat_forget(c->interface);
+	return change_tap(h, &empty, c, e);
 }
 
 static int build_slirp(struct host_side *h, const struct host_config *c, struct error *e)
@@ -112,11 +150,6 @@ static bool has_mapping(const struct host_config *c, const struct nat_mapping *m
 	return false;
 }
 
-static bool prefix_equal(const struct ipv4_prefix *a, const struct ipv4_prefix *b)
-{
-	return a->address.s_addr == b->address.s_addr && a->bits == b->bits;
-}
-
 /* Whether only mappings differ, so that connections need not be cut. */
 static bool same_but_mappings(const struct host_config *a, const struct host_config *b)
 {
@@ -131,10 +164,7 @@ static bool same_but_mappings(const struct host_config *a, const struct host_con
 
 static int change_mappings(struct host_side *h, const struct host_config *wanted, struct error *e)
 {
-	if (h->kernel_nat)
-		return kernel_nat_apply(h->kernel_nat, &wanted->nat_prefix, wanted->mapping,
-					wanted->mappings, e);
-	if (!h->uplink || h->config.interface[0] || !host_config_gateway(wanted))
+	if (!h->uplink || !host_config_gateway(wanted))
 		return 0;
 	for (unsigned i = 0; i < h->config.mappings; i++)
 		if (!has_mapping(wanted, &h->config.mapping[i]))
@@ -146,22 +176,47 @@ static int change_mappings(struct host_side *h, const struct host_config *wanted
 	return 0;
 }
 
+static bool same_tap(const struct host_side *h, const struct host_config *wanted)
+{
+	return h->uplink && h->config.present && wanted->present && wanted->interface[0] &&
+		mac_equal(h->config.mac, wanted->mac) && !strcmp(h->config.interface, wanted->interface);
+}
+
+static int rebuild(struct host_side *h, const struct host_config *wanted, struct error *e)
+{
+	struct error again;
+	tear_down(h);
+	if (!build(h, wanted, e))
+		return 0;
+	if (build(h, &h->config, &again))
+		log_line("vEthernet could not be put back: %s", again.text);
+	return -1;
+}
+
 int host_side_apply(struct host_side *h, const struct host_config *wanted, struct error *e)
 {
 	struct error again;
-	if (same_but_mappings(&h->config, wanted)) {
-		if (change_mappings(h, wanted, e))
-			return -1;
+	int failed = 0;
+	if (same_tap(h, wanted)) {
+		failed = change_tap(h, &h->config, wanted, e);
+		if (failed && change_tap(h, wanted, &h->config, &again))
+			log_line("vEthernet could not be put back: %s", again.text);
+		if (!failed)
+			snprintf(h->port->name, sizeof h->port->name, "%s", wanted->alias);
+	} else if (same_but_mappings(&h->config, wanted) && !h->uplink == !wanted->present) {
+		failed = change_mappings(h, wanted, e);
 	} else {
-		tear_down(h);
-		if (build(h, wanted, e)) {
-			if (build(h, &h->config, &again))
-				log_line("vEthernet could not be put back: %s", again.text);
-			return -1;
-		}
+		failed = rebuild(h, wanted, e);
 	}
-	h->config = *wanted;
-	return 0;
+	if (!failed)
+		h->config = *wanted;
+	return failed;
+}
+
+int host_side_again(struct host_side *h, struct error *e)
+{
+	tear_down(h);
+	return build(h, &h->config, e);
 }
 
 void host_side_destroy(struct host_side *h)

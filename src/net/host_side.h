@@ -32,6 +32,7 @@ struct host_side {
 	struct switch_port *port;	/* NULL: not present */
 	struct uplink *uplink;
 	struct kernel_nat *kernel_nat;
+	int lock;	/* of the switch, which the NAT's keeper holds on to; -1: none */
 	void (*receive)(void *owner, const uint8_t *frame, size_t length);
 	void *owner;
 };
@@ -40,6 +41,8 @@ struct host_side {
 
 /* Make it so; on failure everything is as before, with the reason. */
 int host_side_apply(struct host_side *h, const struct host_config *wanted, struct error *e);
+/* What it was built on is gone (struct uplink): build it again. */
+int host_side_again(struct host_side *h, struct error *e);
 void host_side_destroy(struct host_side *h);
 
 /* The address that is the NAT's gateway; NULL: the NAT is not in force. */

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/ethtool.h>
+#include <linux/rtnetlink.h>
 #include <linux/sockios.h>
 #include <net/if.h>
 #include <net/if_arp.h>
@@ -10,6 +11,13 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+enum {
+	PATH_SIZE = 128,
+	NETLINK_REQUEST = 512, NETLINK_ANSWER = 16384,
+	ALIAS_MAX = 255,	/* the kernel's */
+	BROADCAST_BITS = 30,	/* a longer prefix has no room for one */
+};
 
 static int request(unsigned long what, const char *name, struct ifreq *r)
 {
@@ -40,34 +48,134 @@ int interface_set_mac(const char *name, const uint8_t mac[MAC_LENGTH])
 	return request(SIOCSIFHWADDR, name, &r);
 }
 
-int interface_set_address(const char *name, const struct ipv4_prefix *p)
-{
-	struct ifreq r = { 0 };
-	struct sockaddr_in in = { .sin_family = AF_INET, .sin_addr = p->address };
-	memcpy(&r.ifr_addr, &in, sizeof in);
-	if (request(SIOCSIFADDR, name, &r))
-		return -1;
-	in.sin_addr = ipv4_mask(p->bits);
-	memcpy(&r.ifr_netmask, &in, sizeof in);
-	return request(SIOCSIFNETMASK, name, &r);
-}
-
-int interface_set_alias(const char *name, const char *alias)
-{
-	char path[128];
-	snprintf(path, sizeof path, "/sys/class/net/%s/ifalias", name);
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -1;
-	ssize_t n = write(fd, alias, strlen(alias));
-	close(fd);
-	return n < 0 ? -1 : 0;
-}
-
 int interface_index(const char *name)
 {
 	struct ifreq r = { 0 };
 	return request(SIOCGIFINDEX, name, &r) ? -1 : r.ifr_ifindex;
+}
+
+union netlink_request { struct nlmsghdr header; char room[NETLINK_REQUEST]; };
+union netlink_answer { struct nlmsghdr header; char room[NETLINK_ANSWER]; };
+
+/* rtnetlink(7): put an attribute behind what the message has. */
+static void put_attribute(struct nlmsghdr *m, unsigned short type, const void *value, size_t n)
+{
+	struct rtattr *a = (struct rtattr *)((char *)m + NLMSG_ALIGN(m->nlmsg_len));
+	a->rta_type = type;
+	a->rta_len = (unsigned short)RTA_LENGTH(n);
+	memcpy(RTA_DATA(a), value, n);
+	m->nlmsg_len = NLMSG_ALIGN(m->nlmsg_len) + (unsigned)RTA_ALIGN(a->rta_len);
+}
+
+/* Send a request and take its one answer. 0 also for an acknowledgement. */
+static int netlink_request(const struct nlmsghdr *m, union netlink_answer *answer)
+{
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE), reason = 0;
+	if (fd < 0)
+		return -1;
+	ssize_t n = send(fd, m, m->nlmsg_len, 0) < 0 ? -1 : recv(fd, answer, sizeof *answer, 0);
+	if (n < 0)
+		reason = errno;
+	else if (!NLMSG_OK(&answer->header, (size_t)n))
+		reason = EIO;
+	else if (answer->header.nlmsg_type == NLMSG_ERROR)
+		reason = -((struct nlmsgerr *)NLMSG_DATA(&answer->header))->error;
+	close(fd);
+	errno = reason;
+	return reason ? -1 : 0;
+}
+
+static int change_address(const char *name, const struct ipv4_prefix *p, bool add)
+{
+	union netlink_request r = { .header = {
+		.nlmsg_len = NLMSG_LENGTH(sizeof(struct ifaddrmsg)),
+		.nlmsg_type = add ? RTM_NEWADDR : RTM_DELADDR,
+		.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | (add ? NLM_F_CREATE | NLM_F_EXCL : 0),
+	} };
+	struct ifaddrmsg *m = NLMSG_DATA(&r.header);
+	union netlink_answer answer;
+	int index = interface_index(name);
+	if (index < 0)
+		return -1;
+	*m = (struct ifaddrmsg){ .ifa_family = AF_INET, .ifa_prefixlen = (unsigned char)p->bits,
+				 .ifa_index = (unsigned)index };
+	put_attribute(&r.header, IFA_LOCAL, &p->address, sizeof p->address);
+	put_attribute(&r.header, IFA_ADDRESS, &p->address, sizeof p->address);
+	if (p->bits <= BROADCAST_BITS) {
+		struct in_addr all = { p->address.s_addr | ~ipv4_mask(p->bits).s_addr };
+		put_attribute(&r.header, IFA_BROADCAST, &all, sizeof all);
+	}
+	return netlink_request(&r.header, &answer);
+}
+
+int interface_add_address(const char *name, const struct ipv4_prefix *p)
+{
+	return change_address(name, p, true) && errno != EEXIST ? -1 : 0;
+}
+
+int interface_remove_address(const char *name, const struct ipv4_prefix *p)
+{
+	return change_address(name, p, false);
+}
+
+static union netlink_request link_request(const char *name, unsigned short type)
+{
+	union netlink_request r = { .header = {
+		.nlmsg_len = NLMSG_LENGTH(sizeof(struct ifinfomsg)), .nlmsg_type = type,
+		.nlmsg_flags = NLM_F_REQUEST | (type == RTM_NEWLINK ? NLM_F_ACK : 0),
+	} };
+	struct ifinfomsg *m = NLMSG_DATA(&r.header);
+	*m = (struct ifinfomsg){ .ifi_index = interface_index(name) };
+	return r;
+}
+
+int interface_set_alias(const char *name, const char *alias)
+{
+	union netlink_request r = link_request(name, RTM_NEWLINK);
+	union netlink_answer answer;
+	size_t n = strnlen(alias, ALIAS_MAX);
+	put_attribute(&r.header, IFLA_IFALIAS, alias, n);
+	return netlink_request(&r.header, &answer);
+}
+
+bool interface_alias(const char *name, char *alias, size_t room)
+{
+	union netlink_request r = link_request(name, RTM_GETLINK);
+	union netlink_answer answer;
+	*alias = '\0';
+	if (netlink_request(&r.header, &answer) || answer.header.nlmsg_type != RTM_NEWLINK)
+		return false;
+	int left = (int)IFLA_PAYLOAD(&answer.header);
+	for (struct rtattr *a = IFLA_RTA(NLMSG_DATA(&answer.header)); RTA_OK(a, left); a = RTA_NEXT(a, left))
+		if (a->rta_type == IFLA_IFALIAS)
+			snprintf(alias, room, "%.*s", (int)RTA_PAYLOAD(a), (char *)RTA_DATA(a));
+	return *alias;
+}
+
+bool interface_mac(const char *name, uint8_t mac[MAC_LENGTH])
+{
+	struct ifreq r = { 0 };
+	bool done = !request(SIOCGIFHWADDR, name, &r);
+	memcpy(mac, r.ifr_hwaddr.sa_data, MAC_LENGTH);
+	return done;
+}
+
+bool interface_runs(const char *name)
+{
+	struct ifreq r = { 0 };
+	return !request(SIOCGIFFLAGS, name, &r) && r.ifr_flags & IFF_RUNNING;
+}
+
+void interface_without_ipv6(const char *name)
+{
+	char path[PATH_SIZE];
+	snprintf(path, sizeof path, "/proc/sys/net/ipv6/conf/%s/disable_ipv6", name);
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;		/* a kernel without it */
+	ssize_t n = write(fd, "1", 1);
+	(void)n;
+	close(fd);
 }
 
 static const struct { uint32_t get, set; } offloads[] = {

@@ -24,6 +24,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -40,6 +41,7 @@ enum {
 	HELLO_SIZE = 512,
 	MS_PER_SECOND = 1000, NS_PER_MS = 1000000,
 	CALL_MS = 10000,
+	LOCK_MS = 2000, LOCK_PAUSE_MS = 20,
 };
 
 /* vEthernet's address where the service gives none, and the network of --nat. */
@@ -127,6 +129,7 @@ static void plug_out(struct cable *c)
 	port_destroy(c->socket);
 	c->socket = NULL;
 	c->port->deliver = NULL;
+	c->port->addresses = (struct guest_addresses){ 0 };
 }
 
 void process_remove_port(struct switch_process *p, struct cable *c)
@@ -355,6 +358,14 @@ static bool take_frames(struct switch_process *p, struct cable *c)
 	return true;
 }
 
+static void make_again(struct switch_process *p)
+{
+	struct error e;
+	log_line("The adapter %s was deleted; it is made again.", p->host.config.interface);
+	if (host_side_again(&p->host, &e))
+		log_line("%s", e.text);
+}
+
 static void one_turn(struct loop *l)
 {
 	struct switch_process *p = &l->process;
@@ -371,6 +382,8 @@ static void one_turn(struct loop *l)
 	if (p->host.uplink) {
 		p->host.uplink->ops->ready(p->host.uplink, t->fds + t->host_at, t->host_count);
 		take_later(p->host.port, p->host.uplink);
+		if (p->host.uplink->gone)
+			make_again(p);
 	}
 	if (p->uplink)
 		p->uplink->ops->ready(p->uplink, t->fds + t->uplink_at, t->uplink_count);
@@ -411,19 +424,21 @@ static int listen_for_cables(struct loop *l, struct error *e)
 	return 0;
 }
 
-/* One switch of a name: who has the lock is it. */
+/* One switch of a name: who has the lock is it. One that died may have left a
+ * keeper (nat.h), which has it until it has done. */
 static int take_name(struct loop *l, struct error *e)
 {
 	char lock[PATHS_MAX];
 	if (!paths_runtime_file(lock, sizeof lock, l->process.id, "switch-lock"))
 		return error_set(e, STATUS_USAGE, "The id is too long.");
-	int fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	struct flock whole = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-	if (fd < 0 || fcntl(fd, F_SETLK, &whole))
-		return error_set(e, STATUS_USAGE,
-			"There is a switch \"%s\" already (%s is locked); stop it with `nestor switch call %s Switch.Stop`.",
-			l->process.id, lock, l->process.id);
-	return 0;	/* the lock goes with the process */
+	int fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600), failed = fd < 0;
+	uint64_t until = now_ms() + LOCK_MS;
+	while (!failed && flock(fd, LOCK_EX | LOCK_NB) && !(failed = now_ms() > until))
+		poll(NULL, 0, LOCK_PAUSE_MS);
+	l->process.host.lock = fd;	/* the lock goes with the process */
+	return !failed ? 0 : error_set(e, STATUS_USAGE,
+		"There is a switch \"%s\" already (%s is locked); stop it with `nestor switch call %s Switch.Stop`.",
+		l->process.id, lock, l->process.id);
 }
 
 static int start_public(struct loop *l, struct error *e)
@@ -594,6 +609,7 @@ static int run(const struct options *o)
 	p->host.network = p->network;
 	p->host.receive = from_host;
 	p->host.owner = p;
+	p->host.lock = -1;
 	signal(SIGPIPE, SIG_IGN);
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	if ((o->id && start_public(l, &e)) || configure(p, o, &e)) {

@@ -246,27 +246,29 @@ static bool refused(const struct switch_port *p, const uint8_t *frame, size_t le
 	return p->kind == SWITCH_PORT_GUEST && guarded(p, frame, length, why);
 }
 
-static void deliver(struct switch_port *p, const uint8_t *frame, size_t length)
+static void deliver(struct switch_port *p, const uint8_t *frame, size_t length, uint64_t now)
 {
 	if (!p->deliver) {
 		p->counters.dropped_received[SWITCH_DROP_DISCONNECTED]++;
 	} else if (p->deliver(p->to, frame, length)) {
 		p->counters.frames_received++;
 		p->counters.bytes_received += length;
+		if (p->kind == SWITCH_PORT_GUEST)
+			addresses_received(&p->addresses, p->mac, frame, length, now);
 	} else {
 		p->counters.dropped_received[SWITCH_DROP_FULL]++;
 	}
 }
 
 /* To all who may see it; whether there was anybody. */
-static bool flood(struct switch_port *from, const uint8_t *frame, size_t length)
+static bool flood(struct switch_port *from, const uint8_t *frame, size_t length, uint64_t now)
 {
 	bool group = mac_is_group(frame + FRAME_DESTINATION), any = false;
 	for (struct switch_port *p = from->owner->ports; p; p = p->next) {
 		if (p == from || (!group && p->kind == SWITCH_PORT_GUEST && !p->spoofing) ||
 		    (!group && p->kind == SWITCH_PORT_HOST))
 			continue;
-		deliver(p, frame, length);
+		deliver(p, frame, length, now);
 		any = true;
 	}
 	return any;
@@ -283,6 +285,8 @@ void switch_input(struct switch_port *from, const uint8_t *frame, size_t length,
 	}
 	if (from->kind == SWITCH_PORT_UPLINK || from->spoofing)
 		learn(from, frame + FRAME_SOURCE, now);
+	if (from->kind == SWITCH_PORT_GUEST && mac_equal(frame + FRAME_SOURCE, from->mac))
+		addresses_sent(&from->addresses, from->mac, frame, length, now);
 	c->frames_sent++;
 	c->bytes_sent += length;
 	if (!mac_is_group(frame + FRAME_DESTINATION))
@@ -290,8 +294,8 @@ void switch_input(struct switch_port *from, const uint8_t *frame, size_t length,
 	if (to == from)
 		c->dropped_sent[SWITCH_DROP_SAME_PORT]++;
 	else if (to)
-		deliver(to, frame, length);
-	else if (!flood(from, frame, length))
+		deliver(to, frame, length, now);
+	else if (!flood(from, frame, length, now))
 		c->dropped_sent[SWITCH_DROP_NOBODY]++;
 }
 
@@ -317,6 +321,8 @@ struct switch_port *switch_port_add(struct net_switch *s, enum switch_port_kind 
 
 void switch_port_set(struct switch_port *p, const uint8_t *mac, bool spoofing)
 {
+	if (!mac_equal(p->mac, mac))
+		p->addresses = (struct guest_addresses){ 0 };
 	memcpy(p->mac, mac, MAC_LENGTH);
 	p->spoofing = spoofing;
 	forget_port(p);

@@ -10,7 +10,7 @@
 #ifndef NESTOR_NET_SWITCH_H
 #define NESTOR_NET_SWITCH_H
 
-#include "net/frame.h"
+#include "net/addresses.h"
 
 enum {
 	SWITCH_TABLE = 4096,		/* learned addresses, all ports */
@@ -76,6 +76,7 @@ struct switch_port {
 	bool spoofing, dhcp_guard, router_guard;
 	unsigned learned;
 	struct switch_counters counters;
+	struct guest_addresses addresses;	/* a guest's, for people to see */
 	/* Takes a frame, or says by false that it has no room; NULL: nobody is
 	 * connected. It must not call the switch. */
 	bool (*deliver)(void *to, const uint8_t *frame, size_t length);

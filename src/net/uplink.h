@@ -34,6 +34,7 @@ struct uplink {
 	void (*receive)(void *owner, const uint8_t *frame, size_t length);
 	void *owner;
 	struct frame_queue later;	/* made while sending; see uplink_later */
+	bool gone;			/* what it stood for was deleted by others */
 };
 
 /* Hand a frame to the switch from ready(). */
@@ -81,10 +82,9 @@ struct uplink *uplink_slirp_create(const struct slirp_options *o, struct error *
 int uplink_slirp_map(struct uplink *u, const struct nat_mapping *m, struct error *e);
 void uplink_slirp_unmap(struct uplink *u, const struct nat_mapping *m);
 
-/* A TAP that stands for the host, with its addresses. Needs CAP_NET_ADMIN. */
+/* A TAP that stands for the host. Needs CAP_NET_ADMIN. */
 struct uplink *uplink_tap_create(const char *interface, const char *alias,
 				 const uint8_t mac[MAC_LENGTH], struct error *e);
-int uplink_tap_address(struct uplink *u, const struct ipv4_prefix *p, struct error *e);
 
 /* A real adapter, by a packet socket. Needs CAP_NET_RAW; its checksum and
  * segmentation offloads are switched off, which needs CAP_NET_ADMIN, and

@@ -1,5 +1,6 @@
 /* A TAP: the host's own end of an Internal (or External) switch, so that the
- * host's programs reach the guests. It is gone when this process is. */
+ * host's programs reach the guests. It is gone when this process is. Somebody
+ * else may delete it; then it is made anew (struct uplink's gone). */
 #include "net/interface.h"
 
 #include "base/log.h"
@@ -32,6 +33,7 @@ static void tap_ready(struct uplink *u, const struct pollfd *fds, unsigned count
 		return;
 	for (unsigned i = 0; i < FRAMES_AT_ONCE; i++) {
 		ssize_t n = read(u->fd, frame, sizeof frame);
+		u->gone = n < 0 && errno == EBADFD;
 		if (n <= 0)
 			break;
 		uplink_receive(u, frame, (size_t)n);
@@ -60,6 +62,7 @@ struct uplink *uplink_tap_create(const char *interface, const char *alias,
 	if (made) {
 		snprintf(t->name, sizeof t->name, "%s", r.ifr_name);
 		interface_set_alias(t->name, alias);	/* for people only */
+		interface_without_ipv6(t->name);
 		step = "set up";
 		made = !interface_set_mac(t->name, mac) && !interface_up(t->name);
 	}
@@ -72,13 +75,4 @@ struct uplink *uplink_tap_create(const char *interface, const char *alias,
 		close(t->uplink.fd);
 	free(t);
 	return NULL;
-}
-
-int uplink_tap_address(struct uplink *u, const struct ipv4_prefix *p, struct error *e)
-{
-	struct tap *t = container_of(u, struct tap, uplink);
-	if (!interface_set_address(t->name, p))
-		return 0;
-	return error_set(e, STATUS_FAULT, "The adapter %s does not take its address (%s).",
-			 t->name, strerror(errno));
 }

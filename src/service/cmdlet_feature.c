@@ -11,12 +11,8 @@
 #include <netdb.h>
 #include <netinet/ip_icmp.h>
 #include <poll.h>
-#include <spawn.h>
 #include <stdio.h>
-#include <sys/wait.h>
 #include <unistd.h>
-
-extern char **environ;
 
 enum {
 	TRY_MS = 4000,
@@ -26,24 +22,6 @@ enum {
 };
 
 /* Features. */
-
-/* Run a program quietly; true when it succeeded. */
-static bool run(const char *program, const char *argument)
-{
-	char *const argv[] = { (char *)program, (char *)argument, NULL };
-	posix_spawn_file_actions_t actions;
-	pid_t pid;
-	int status = -1;
-	posix_spawn_file_actions_init(&actions);
-	posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-	posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
-	posix_spawn_file_actions_adddup2(&actions, STDOUT_FILENO, STDERR_FILENO);
-	if (!posix_spawnp(&pid, program, &actions, NULL, argv, environ))
-		while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-			;
-	posix_spawn_file_actions_destroy(&actions);
-	return status == 0;
-}
 
 static void not_ready(struct call *c, const char *name, const char *reason, const char *remedy)
 {
@@ -68,7 +46,7 @@ static void install(struct call *c, const char *name)
 			 "This system's processor has neither VMX nor SVM. Virtual machines run on Nestor's own engine, which needs neither.");
 	} else {
 		if (access(device, F_OK))
-			run("modprobe", which == EXTENSIONS_VMX ? "kvm_intel" : "kvm_amd");
+			guest_load_module(which == EXTENSIONS_VMX ? "kvm_intel" : "kvm_amd");
 		if (access(device, F_OK)) {
 			not_ready(c, name, call_text(c, "The processor has %s, but Linux has no KVM: %s is not there, and its modules cannot be loaded.",
 						     which == EXTENSIONS_VMX ? "VMX" : "SVM", device),

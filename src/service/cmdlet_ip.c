@@ -1,8 +1,8 @@
 /* NetAdapter, NetIPAddress and Netsh.
  *
  * An adapter here is either vEthernet of a switch, whose addresses are the
- * store's and which the switch's process answers for, or a network interface of
- * Linux. The latter are shown; changed they are only inside a guest of Nestor,
+ * store's and which the switch's process answers for, inside or as a TAP
+ * (vethernet.h), or another network interface of Linux. The latter are shown; changed they are only inside a guest of Nestor,
  * where they are the guest's own and are called as Windows would call them
  * (Ethernet, Ethernet 2). On a host nothing is touched that Nestor did not make. */
 #include "service/guest.h"
@@ -11,6 +11,7 @@
 
 #include "base/bits.h"
 #include "net/interface.h"
+#include "service/vethernet.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -28,19 +29,21 @@ enum {
 	ERROR_ACCESS = 5,
 	VETHERNET_INDEX = 1000,		/* beyond what Linux counts to */
 	IPV4_BITS = 32,
-	NAME_SIZE = 256,
 };
 
 static const char address_class[] = "MSFT_NetIPAddress", adapter_class[] = "MSFT_NetAdapter";
 static const char parameter_sentence[] = "The parameter is incorrect.";
 
+static const char vethernet_description[] = "Hyper-V Virtual Ethernet Adapter";
+
 /* Adapters. */
 
 static json_t *adapter_object(const char *name, const char *description, int index, const char *status,
-			      const char *mac, const char *id)
+			      const char *mac, const char *interface, const char *id)
 {
-	json_t *object = json_pack("{s:s,s:s,s:s,s:s,s:i,s:i,s:s,s:s,s:s,s:s}", "$type", "NetAdapter",
+	json_t *object = json_pack("{s:s,s:s,s:s,s:s,s:s,s:i,s:i,s:s,s:s,s:s,s:s}", "$type", "NetAdapter",
 		"Name", name, "InterfaceAlias", name, "InterfaceDescription", description,
+		"InterfaceName", interface,
 		"InterfaceIndex", index, "ifIndex", index, "Status", status, "MacAddress", mac,
 		"LinkSpeed", "10 Gbps", "MediaConnectionState", !strcmp(status, "Up") ? "Connected" : "Disconnected");
 	/* Which switch or interface it is: for us, not for the view. */
@@ -55,29 +58,16 @@ static const char *dashed(struct call *c, const char *mac)
 			 mac + 10);
 }
 
-static bool read_word(const char *interface, const char *what, char *word, size_t room)
-{
-	char path[NAME_SIZE];
-	snprintf(path, sizeof path, "/sys/class/net/%s/%s", interface, what);
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -1 : read(fd, word, room - 1);
-	if (fd >= 0)
-		close(fd);
-	word[n > 0 ? n : 0] = '\0';
-	word[strcspn(word, "\n")] = '\0';
-	return n > 0;
-}
-
 static json_t *interface_object(struct call *c, unsigned number, const char *interface, bool guest)
 {
-	char mac[NAME_SIZE], state[NAME_SIZE];
-	read_word(interface, "address", mac, sizeof mac);
-	read_word(interface, "operstate", state, sizeof state);
-	for (char *at = mac; *at; at++)
-		*at = *at == ':' ? '-' : *at >= 'a' ? (char)(*at - 'a' + 'A') : *at;
+	uint8_t mac[MAC_LENGTH];
+	char text[MAC_TEXT] = "";
+	if (interface_mac(interface, mac))
+		mac_format(mac, text);
 	const char *name = !guest ? interface : number ? call_text(c, "Ethernet %u", number + 1) : "Ethernet";
 	return adapter_object(name, call_text(c, "Linux network interface %s", interface),
-			      interface_index(interface), !strcmp(state, "down") ? "Disconnected" : "Up", mac, "");
+			      interface_index(interface), interface_runs(interface) ? "Up" : "Disconnected",
+			      text, interface, "");
 }
 
 /* Every adapter, vEthernet's first; the caller's. */
@@ -87,15 +77,18 @@ static json_t *adapters(struct call *c)
 	char interface[IF_NAMESIZE], mac[13];
 	bool guest = guest_is_nestors();
 	const char *id;
-	int index = VETHERNET_INDEX;
+	int number = 0;
 	json_object_foreach(store_objects(c->service->store, STORE_SWITCH), id, network) {
-		index++;
 		if (!get_true(network, "AllowManagementOS"))
 			continue;
+		const char *tap = switches_interface(c->service, id);
+		int index = *tap ? interface_index(tap) : -1;
+		number++;
 		switches_host_mac(id, mac);
 		json_array_append_new(list, adapter_object(
-			call_text(c, "vEthernet (%s)", get_text(network, "Name")),
-			"Hyper-V Virtual Ethernet Adapter", index, "Up", dashed(c, mac), id));
+			call_text(c, "vEthernet (%s)", get_text(network, "Name")), number == 1 ?
+			vethernet_description : call_text(c, "%s #%d", vethernet_description, number),
+			index < 0 ? VETHERNET_INDEX + number : index, "Up", dashed(c, mac), tap, id));
 	}
 	for (unsigned i = 0; guest_interface(i, interface, sizeof interface); i++)
 		json_array_append_new(list, interface_object(c, i, interface, guest));
@@ -181,11 +174,13 @@ static bool own_interface(struct call *c, json_t *adapter, char name[IF_NAMESIZE
 
 static json_t *address_object(const char *address, int family, int bits, json_t *adapter, const char *origin)
 {
-	return json_pack("{s:s,s:s,s:O,s:O,s:s,s:s,s:i,s:s,s:s,s:s,s:b,s:s}", "$type", "NetIPAddress",
+	static const char forever[] = "Infinite ([TimeSpan]::MaxValue)";
+	return json_pack("{s:s,s:s,s:O,s:O,s:s,s:s,s:i,s:s,s:s,s:s,s:s,s:s,s:b,s:s}", "$type", "NetIPAddress",
 		"IPAddress", address, "InterfaceIndex", json_object_get(adapter, "InterfaceIndex"),
 		"InterfaceAlias", json_object_get(adapter, "Name"),
 		"AddressFamily", family == AF_INET ? "IPv4" : "IPv6", "Type", "Unicast", "PrefixLength", bits,
 		"PrefixOrigin", origin, "SuffixOrigin", origin, "AddressState", "Preferred",
+		"ValidLifetime", forever, "PreferredLifetime", forever,
 		"SkipAsSource", 0, "PolicyStore", "ActiveStore");
 }
 
@@ -208,6 +203,17 @@ static int mask_bits(const struct sockaddr *mask)
 	return bits;
 }
 
+static bool is_listed(json_t *list, const char *address)
+{
+	json_t *object;
+	size_t i;
+	json_array_foreach(list, i, object)
+		if (!strcmp(get_text(object, "IPAddress"), address))
+			return true;
+	return false;
+}
+
+/* Those that the list does not have yet. */
 static void interface_addresses(struct call *c, json_t *adapter, const char *interface, json_t *list)
 {
 	struct ifaddrs *all = NULL;
@@ -220,8 +226,9 @@ static void interface_addresses(struct call *c, json_t *adapter, const char *int
 			continue;
 		const void *address = family == AF_INET ? (void *)&((struct sockaddr_in *)a->ifa_addr)->sin_addr :
 			(void *)&((struct sockaddr_in6 *)a->ifa_addr)->sin6_addr;
-		json_array_append_new(list, address_object(inet_ntop(family, address, text, sizeof text), family,
-			a->ifa_netmask ? mask_bits(a->ifa_netmask) : 0, adapter, "Other"));
+		if (!is_listed(list, inet_ntop(family, address, text, sizeof text)))
+			json_array_append_new(list, address_object(text, family,
+				a->ifa_netmask ? mask_bits(a->ifa_netmask) : 0, adapter, "Other"));
 	}
 	freeifaddrs(all);
 }
@@ -239,7 +246,7 @@ static json_t *addresses(struct call *c)
 			json_array_append_new(list, stored_address_object(c, DEFAULT_SWITCH_ADDRESS, adapter));
 		json_array_foreach(json_object_get(network, "Addresses"), a, text)
 			json_array_append_new(list, stored_address_object(c, json_string_value(text), adapter));
-		if (!*id && if_indextoname((unsigned)get_integer(adapter, "InterfaceIndex"), interface))
+		if (if_indextoname((unsigned)get_integer(adapter, "InterfaceIndex"), interface))
 			interface_addresses(c, adapter, interface, list);
 	}
 	json_decref(all);
@@ -334,6 +341,8 @@ static int add_to_switch(struct call *c, json_t *adapter, const char *text)
 	json_array_append_new(list, json_string(text));
 	int result = put_addresses(c, id, list);
 	json_decref(list);
+	if (!result)
+		network_say_place(c, store_find(c->service->store, STORE_SWITCH, id), false);
 	return result;
 }
 
@@ -345,11 +354,15 @@ static int set_gateway(const char *interface, struct in_addr gateway)
 	memcpy(&route.rt_dst, &any, sizeof any);
 	memcpy(&route.rt_genmask, &any, sizeof any);
 	memcpy(&route.rt_gateway, &via, sizeof via);
+	struct rtentry old = { .rt_flags = RTF_UP, .rt_dev = (char *)interface, .rt_dst = route.rt_dst,
+			       .rt_genmask = route.rt_genmask };
+	if (fd >= 0)
+		ioctl(fd, SIOCDELRT, &old);	/* an earlier one, if there was */
 	int result = fd < 0 ? -1 : ioctl(fd, SIOCADDRT, &route), reason = errno;
 	if (fd >= 0)
 		close(fd);
 	errno = reason;
-	return result && reason != EEXIST ? -1 : 0;
+	return result;
 }
 
 /* A guest's own. */
@@ -360,11 +373,12 @@ static int add_to_interface(struct call *c, json_t *adapter, const struct ipv4_p
 	struct in_addr via = { 0 };
 	if (!own_interface(c, adapter, interface))
 		return -1;
-	if (gateway && inet_pton(AF_INET, gateway, &via) != 1) {
-		refuse(c, call_text(c, "-DefaultGateway \"%s\" is no IPv4 address.", gateway), NULL);
+	if (gateway && (inet_pton(AF_INET, gateway, &via) != 1 || !ipv4_prefix_has(prefix, via))) {
+		refuse(c, call_text(c, "-DefaultGateway \"%s\" is no IPv4 address of the adapter's own network.", gateway),
+		       "The gateway is a neighbour: for 192.168.100.2 with -PrefixLength 24, one of 192.168.100.1 to .254.");
 		return -1;
 	}
-	if (!interface_up(interface) && !interface_set_address(interface, prefix) &&
+	if (!interface_up(interface) && !interface_add_address(interface, prefix) &&
 	    (!gateway || !set_gateway(interface, via)))
 		return 0;
 	call_cim_error(c, "NotSpecified", address_class, ERROR_INVALID_PARAMETER, get_text(adapter, "Name"),
@@ -373,37 +387,75 @@ static int add_to_interface(struct call *c, json_t *adapter, const struct ipv4_p
 	return -1;
 }
 
-static void new_ip_address(struct call *c)
+/* As there: once as it takes effect, once as it is kept. A guest's own interface
+ * keeps nothing. */
+static void show_new_address(struct call *c, json_t *adapter, const char *text)
+{
+	static const char *const kept[][2] = { { "Tentative", "ActiveStore" }, { "Invalid", "PersistentStore" } };
+	for (unsigned i = 0; i < (*get_text(adapter, "SwitchId") ? ARRAY_SIZE(kept) : 1); i++) {
+		json_t *object = stored_address_object(c, text, adapter);
+		json_object_set_new(object, "AddressState", json_string(kept[i][0]));
+		json_object_set_new(object, "PolicyStore", json_string(kept[i][1]));
+		call_object(c, object);
+	}
+}
+
+/* What New-NetIPAddress is given; false with an error of the call. */
+static bool address_fits(struct call *c, json_t *adapter, const char *text, struct ipv4_prefix *prefix)
 {
 	const char *address = call_string(c, "IPAddress"), *family = call_string(c, "AddressFamily");
-	int64_t bits = call_parameter(c, "PrefixLength") ? get_integer(c->params, "PrefixLength") : IPV4_BITS;
-	const char *text = call_text(c, "%s/%lld", address ? address : "", (long long)bits);
-	json_t *list = adapters(c), *adapter, *all = addresses(c), *object;
-	struct ipv4_prefix prefix;
+	const char *type = call_string(c, "Type"), *theirs;
+	json_t *all, *object, *same = NULL;
 	size_t i;
-	if (!(adapter = target(c, list)))
-		goto out;
-	if ((family && strcasecmp(family, "IPv4")) || !ipv4_prefix_parse(text, &prefix) || !prefix.bits) {
+	if ((family && !strcasecmp(family, "IPv6")) || (address && strchr(address, ':'))) {
+		refuse(c, call_text(c, "%s is an IPv6 address, and Nestor's adapters and NATs have IPv4 only.",
+				    address ? address : ""),
+		       "New-NetIPAddress -IPAddress 192.168.100.1 -AddressFamily IPv4 -PrefixLength 24 …");
+		return false;
+	}
+	if (type && strcasecmp(type, "Unicast")) {
+		refuse(c, "An anycast address is nothing that IPv4 knows.", "Leave -Type out.");
+		return false;
+	}
+	if (!ipv4_prefix_parse(text, prefix) || !prefix->bits) {
 		refuse(c, call_text(c, "%s is no IPv4 address with the length of its network's prefix.", text),
 		       "New-NetIPAddress -IPAddress 192.168.100.1 -PrefixLength 24 …");
-		goto out;
+		return false;
 	}
+	all = addresses(c);
 	json_array_foreach(all, i, object)
-		if (!strcmp(get_text(object, "IPAddress"), address)) {
-			call_cim_error(c, "ResourceExists", address_class, ERROR_EXISTS, NULL,
-				"Instance MSFT_NetIPAddress already exists",
-				call_text(c, "%s has the address %s.", get_text(object, "InterfaceAlias"), address),
-				call_text(c, "Remove-NetIPAddress -IPAddress %s", address));
-			goto out;
-		}
-	if (call_should(c, call_text(c, "New-NetIPAddress will give \"%s\" the address %s.",
+		if (!strcmp(get_text(object, "IPAddress"), address))
+			same = object;
+	if (same)
+		call_cim_error(c, "ResourceExists", address_class, ERROR_EXISTS, NULL,
+			"Instance MSFT_NetIPAddress already exists",
+			call_text(c, "%s has the address %s.", get_text(same, "InterfaceAlias"), address),
+			call_text(c, "Remove-NetIPAddress -IPAddress %s", address));
+	json_decref(all);
+	if (same)
+		return false;
+	theirs = *get_text(adapter, "InterfaceName") && *get_text(adapter, "SwitchId") ?
+		network_overlap(c, prefix) : NULL;
+	if (theirs)
+		refuse(c, call_text(c, "Its network overlaps %s, which this system would no longer reach.", theirs),
+		       "Take a network that this system is not in: 192.168.100.0/24, or another of 192.168.0.0/16.");
+	return !theirs;
+}
+
+static void new_ip_address(struct call *c)
+{
+	const char *address = call_string(c, "IPAddress");
+	int64_t bits = call_parameter(c, "PrefixLength") ? get_integer(c->params, "PrefixLength") : IPV4_BITS;
+	const char *text = call_text(c, "%s/%lld", address ? address : "", (long long)bits);
+	json_t *list = adapters(c), *adapter = target(c, list);
+	struct ipv4_prefix prefix;
+	if (adapter && address_fits(c, adapter, text, &prefix) &&
+	    call_should(c, call_text(c, "New-NetIPAddress will give \"%s\" the address %s.",
 				     get_text(adapter, "Name"), text)) &&
 	    !(*get_text(adapter, "SwitchId") ? add_to_switch(c, adapter, text) :
 	      add_to_interface(c, adapter, &prefix)))
-		call_object(c, stored_address_object(c, text, adapter));
-out:
+		show_new_address(c, adapter, text);
 	json_decref(list);
-	json_decref(all);
 }
 
 static int remove_from_switch(struct call *c, json_t *adapter, const char *text)
@@ -424,13 +476,17 @@ static int remove_from_switch(struct call *c, json_t *adapter, const char *text)
 	return result;
 }
 
-static int remove_from_interface(struct call *c, json_t *adapter)
+static int remove_from_interface(struct call *c, json_t *adapter, const char *text)
 {
-	static const struct ipv4_prefix none;
+	struct ipv4_prefix prefix;
 	char interface[IF_NAMESIZE];
 	if (!own_interface(c, adapter, interface))
 		return -1;
-	if (!interface_set_address(interface, &none) || errno == EADDRNOTAVAIL)
+	if (!ipv4_prefix_parse(text, &prefix)) {
+		refuse(c, call_text(c, "%s is an IPv6 address, and Nestor sets IPv4 only.", text), NULL);
+		return -1;
+	}
+	if (!interface_remove_address(interface, &prefix) || errno == EADDRNOTAVAIL)
 		return 0;
 	call_cim_error(c, "NotSpecified", address_class, ERROR_INVALID_PARAMETER, get_text(adapter, "Name"),
 		"The address could not be removed.", strerror(errno), NULL);
@@ -450,7 +506,7 @@ static void remove_ip_address(struct call *c)
 						      text, get_text(adapter, "Name"))))
 				continue;
 			int result = *get_text(adapter, "SwitchId") ? remove_from_switch(c, adapter, text) :
-				remove_from_interface(c, adapter);
+				remove_from_interface(c, adapter, text);
 			if (!result && c->passthru)
 				call_object(c, json_incref(object));
 		}

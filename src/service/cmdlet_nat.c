@@ -2,6 +2,7 @@
  * prefix per host, as there. */
 #include "service/network.h"
 #include "service/switches.h"
+#include "service/vethernet.h"
 
 #include "base/bits.h"
 
@@ -70,6 +71,22 @@ static void follow(struct call *c)
 		call_say(c, "warning", call_text(c, "It is stored, but the running switch could not follow: %s", e.text));
 }
 
+/* A network that this system is in: where the kernel's NAT would take it, false
+ * with an error of the call; inside, guests only do not reach it. */
+static bool network_is_free(struct call *c, uint32_t network, unsigned bits)
+{
+	struct ipv4_prefix prefix = { { htonl(network) }, bits };
+	const char *theirs = network_overlap(c, &prefix);
+	if (theirs && vethernet_place()->tap)
+		call_cim_error(c, "InvalidArgument", nat_class, ERROR_INVALID_PARAMETER, NULL, parameter_sentence,
+			call_text(c, "The prefix overlaps the network %s.", theirs),
+			"Take a network that this system is not in: 192.168.100.0/24, or another of 192.168.0.0/16.");
+	else if (theirs)
+		call_say(c, "warning", call_text(c, "The prefix overlaps the network %s, which virtual machines behind this NAT will not reach.",
+						 theirs));
+	return !theirs || !vethernet_place()->tap;
+}
+
 static void new_nat(struct call *c)
 {
 	const char *name = call_string(c, "Name"), *internal = call_string(c, "InternalIPInterfaceAddressPrefix");
@@ -90,13 +107,15 @@ static void new_nat(struct call *c)
 		return;
 	json_object_foreach(store_objects(c->service->store, STORE_NAT), key, other) {
 		call_cim_error(c, "InvalidArgument", nat_class, ERROR_INVALID_PARAMETER, NULL, parameter_sentence,
-			call_text(c, "There is a NAT already (%s, %s), and a host has one.", get_text(other, "Name"),
+			call_text(c, !strcasecmp(name, get_text(other, "Name")) ? "There is a NAT of that name already (%s, %s)." :
+				  "There is a NAT already (%s, %s), and a host has one.", get_text(other, "Name"),
 				  get_text(other, "InternalIPInterfaceAddressPrefix")),
 			call_text(c, "Remove-NetNat -Name '%s' -Confirm:$false, then try again; or use its network.",
 				  get_text(other, "Name")));
 		return;
 	}
-	if (!call_should(c, call_text(c, "New-NetNat will create the NAT \"%s\".", name)))
+	if (!network_is_free(c, network, bits) ||
+	    !call_should(c, call_text(c, "New-NetNat will create the NAT \"%s\".", name)))
 		return;
 	store_new_id(id);
 	const char *prefix = call_text(c, "%u.%u.%u.%u/%u", network >> 24, network >> 16 & 255,

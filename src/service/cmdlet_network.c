@@ -6,6 +6,7 @@
 #include "service/machine.h"
 #include "service/settings.h"
 #include "service/switches.h"
+#include "service/vethernet.h"
 #include "service/vm_object.h"
 #include "vm/config.h"
 
@@ -14,7 +15,6 @@
 #include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 enum { MAC_DIGITS = 12, ADAPTERS_MAX = VM_MAX_NETWORKS, MULTICAST_BIT = 1 };
@@ -30,15 +30,6 @@ static json_t *switch_object(json_t *network)
 		"AllowManagementOS", get_true(network, "AllowManagementOS"),
 		"NetAdapterName", adapter, "NetAdapterInterfaceDescription", adapter,
 		"EmbeddedTeamingEnabled", 0, "IovEnabled", 0, "BandwidthReservationMode", "None");
-}
-
-static bool has_capability(unsigned capability)
-{
-	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = { 0 };
-	if (syscall(SYS_capget, &header, data))
-		return false;
-	return data[CAP_TO_INDEX(capability)].effective & CAP_TO_MASK(capability);
 }
 
 /* The interface for an External switch into interface; false with an error. */
@@ -88,6 +79,29 @@ static bool switch_options_fit(struct call *c)
 	return true;
 }
 
+/* Store a switch and have its process follow; when that cannot, all is as it
+ * was, with an error of the call. */
+static int put_switch(struct call *c, json_t *network)
+{
+	const char *id = get_text(network, "Id");
+	json_t *old = json_deep_copy(store_find(c->service->store, STORE_SWITCH, id));
+	struct error e, again;
+	int result = call_put(c, STORE_SWITCH, network);
+	if (!result && switches_sync(c->service, NULL, &e)) {
+		result = -1;
+		call_error(c, "OperationFailed", get_text(network, "Name"), old ?
+			   "The virtual switch could not be changed." : "Failed to create the virtual Ethernet switch.",
+			   e.text, NULL);
+		if (old)
+			call_put(c, STORE_SWITCH, old);
+		else
+			store_remove(c->service->store, STORE_SWITCH, id, &again);
+		switches_sync(c->service, NULL, &again);
+	}
+	json_decref(old);
+	return result;
+}
+
 static void new_switch(struct call *c)
 {
 	const char *name = call_string(c, "Name"), *adapter = adapter_given(c), *key;
@@ -123,8 +137,11 @@ static void new_switch(struct call *c)
 			!strcasecmp(type, "Internal"),
 		"Notes", call_string(c, "Notes") ? call_string(c, "Notes") : "",
 		"NetAdapterName", interface);
-	if (!call_put(c, STORE_SWITCH, object))
+	if (!put_switch(c, object)) {
 		call_object(c, switch_object(object));
+		if (get_true(object, "AllowManagementOS"))
+			network_say_place(c, object, true);
+	}
 	json_decref(object);
 }
 
@@ -227,8 +244,7 @@ static void set_switch(struct call *c)
 	char interface[IF_NAMESIZE] = "";
 	size_t i;
 	json_array_foreach(found, i, object) {
-		if (is_default(c, object) || ((type || adapter) && in_use(c, object)) ||
-		    !switch_options_fit(c) || (adapter && !external_interface(c, adapter, interface)))
+		if (is_default(c, object) || !switch_options_fit(c) || (adapter && !external_interface(c, adapter, interface)))
 			continue;
 		if (!adapter && type && strcasecmp(type, "Internal") && strcasecmp(type, "Private")) {
 			call_error(c, "InvalidParameter", get_text(object, "Name"),
@@ -260,7 +276,9 @@ static void set_switch(struct call *c)
 			json_object_set(copy, "AllowManagementOS", management);
 		if (call_string(c, "Notes"))
 			json_object_set_new(copy, "Notes", json_string(call_string(c, "Notes")));
-		if (!call_put(c, STORE_SWITCH, copy) && c->passthru)
+		if (!get_true(copy, "AllowManagementOS"))
+			json_object_del(copy, "Addresses");
+		if (!put_switch(c, copy) && c->passthru)
 			call_object(c, switch_object(copy));
 		json_decref(copy);
 	}
@@ -301,6 +319,8 @@ static void remove_switch(struct call *c)
 		else
 			disconnect_all(c, get_text(object, "Id"));
 	}
+	if (!c->what_if)
+		switches_sync(c->service, NULL, &e);	/* what cannot be, is in the log */
 	json_decref(found);
 }
 
@@ -339,6 +359,12 @@ json_t *vm_adapter_object(struct service *s, json_t *vm, json_t *adapter)
 	return object;
 }
 
+/* Without its prefix. */
+static void append_address(json_t *list, const char *address)
+{
+	json_array_append_new(list, json_stringn(address, strcspn(address, "/")));
+}
+
 /* The host's own adapter on a switch that has one. */
 static json_t *host_adapter_object(json_t *network)
 {
@@ -349,6 +375,12 @@ static json_t *host_adapter_object(json_t *network)
 		"VMName", "", "SwitchName", get_text(network, "Name"), "SwitchId", get_text(network, "Id"),
 		"MacAddress", mac, "Status", "Ok", "IPAddresses");
 	json_object_set_new(object, "DeviceName", json_sprintf("vEthernet (%s)", get_text(network, "Name")));
+	json_t *list = json_object_get(object, "IPAddresses"), *address;
+	size_t i;
+	if (!strcmp(get_text(network, "Id"), DEFAULT_SWITCH_ID))
+		append_address(list, DEFAULT_SWITCH_ADDRESS);
+	json_array_foreach(json_object_get(network, "Addresses"), i, address)
+		append_address(list, json_string_value(address));
 	return object;
 }
 
@@ -529,12 +561,10 @@ static int set_mac(struct call *c, json_t *vm, json_t *adapter)
 	return 0;
 }
 
-static const char no_guard[] = "Nestor's switches do not look into these frames yet.";
-
 static const struct setting adapter_settings[] = {
 	{ "MacAddressSpoofing", "MacAddressSpoofing", SETTING_ENUM, .values = " On Off " },
-	{ "DhcpGuard", "DhcpGuard", SETTING_ENUM, .values = " On Off ", .only = "Off", .why = no_guard },
-	{ "RouterGuard", "RouterGuard", SETTING_ENUM, .values = " On Off ", .only = "Off", .why = no_guard },
+	{ "DhcpGuard", "DhcpGuard", SETTING_ENUM, .values = " On Off " },
+	{ "RouterGuard", "RouterGuard", SETTING_ENUM, .values = " On Off " },
 	{ "AllowTeaming", "AllowTeaming", SETTING_ENUM, .values = " On Off ", .only = "Off",
 	  .why = "Nestor's switches do not know teams; MacAddressSpoofing lets a team's addresses pass." },
 	{ "PortMirroring", "PortMirroringMode", SETTING_ENUM, .values = " None Source Destination ",
@@ -645,7 +675,9 @@ static void set_management(struct call *c, bool wanted)
 		return;
 	json_t *copy = json_deep_copy(network);
 	json_object_set_new(copy, "AllowManagementOS", json_boolean(wanted));
-	if (!call_put(c, STORE_SWITCH, copy) && c->passthru)
+	if (!wanted)
+		json_object_del(copy, "Addresses");
+	if (!put_switch(c, copy) && c->passthru)
 		call_object(c, host_adapter_object(copy));
 	json_decref(copy);
 }

@@ -1,10 +1,17 @@
 #include "service/guest.h"
 
+#include "service/vethernet.h"
+
+#include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
+
+extern char **environ;
 
 /* ACPI specification, "System Description Table Header": OEMID. */
 enum { OEM_ID_AT = 10, OEM_ID_SIZE = 6 };
@@ -36,7 +43,8 @@ bool guest_interface(unsigned number, char *name, size_t room)
 	bool found = false;
 	for (int with_device = 1; with_device >= 0; with_device--)
 		for (struct if_nameindex *i = all; i && i->if_index && !found; i++)
-			if (strcmp(i->if_name, "lo") && has_device(i->if_name) == with_device && !number--) {
+			if (strcmp(i->if_name, "lo") && has_device(i->if_name) == with_device &&
+			    !vethernet_is(i->if_name) && !number--) {
 				snprintf(name, room, "%s", i->if_name);
 				found = true;
 			}
@@ -60,4 +68,19 @@ enum guest_extensions guest_extensions(void)
 		memcpy(end, " ", sizeof " ");
 	return strstr(flags, " vmx ") ? EXTENSIONS_VMX : strstr(flags, " svm ") ? EXTENSIONS_SVM :
 		EXTENSIONS_NONE;
+}
+
+void guest_load_module(const char *name)
+{
+	char *const argv[] = { "modprobe", (char *)name, NULL };
+	posix_spawn_file_actions_t actions;
+	pid_t pid;
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+	posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+	posix_spawn_file_actions_adddup2(&actions, STDOUT_FILENO, STDERR_FILENO);
+	if (!posix_spawnp(&pid, argv[0], &actions, NULL, argv, environ))
+		while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+			;
+	posix_spawn_file_actions_destroy(&actions);
 }

@@ -8,12 +8,15 @@
 /* Is this system a guest of Nestor? Its ACPI tables say so, whatever the engine. */
 bool guest_is_nestors(void);
 
-/* The number-th network interface that is no loopback, from 0, those
+/* The number-th network interface that is no loopback and no vEthernet, from 0, those
  * with a device first, by the kernel's order; false when there are not so many. */
 bool guest_interface(unsigned number, char *name, size_t room);
 
 /* What /proc/cpuinfo shows of this system's processor. */
 enum guest_extensions { EXTENSIONS_NONE, EXTENSIONS_VMX, EXTENSIONS_SVM };
 enum guest_extensions guest_extensions(void);
+
+/* modprobe, quietly; whether it worked is seen by what the module brings. */
+void guest_load_module(const char *name);
 
 #endif

@@ -2,9 +2,11 @@
 
 #include "base/bits.h"
 #include "base/log.h"
+#include "service/guest.h"
 #include "service/machine.h"
 #include "service/paths.h"
 #include "service/switches.h"
+#include "service/vethernet.h"
 
 #include <arpa/inet.h>
 #include <ifaddrs.h>
@@ -61,14 +63,49 @@ bool network_host_interface(const char *name, char *interface, size_t room)
 	struct if_nameindex *all = if_nameindex();
 	bool found = false;
 	for (struct if_nameindex *i = all; i && i->if_index && !found; i++) {
-		bool first = !strcasecmp(name, "Ethernet") && strcmp(i->if_name, "lo");
-		found = !strcasecmp(i->if_name, name) || first;
+		found = !strcasecmp(i->if_name, name);
 		if (found)
 			snprintf(interface, room, "%s", i->if_name);
 	}
 	if (all)
 		if_freenameindex(all);
+	return found || (!strcasecmp(name, "Ethernet") && guest_interface(0, interface, room));
+}
+
+const char *network_overlap(struct call *c, const struct ipv4_prefix *own)
+{
+	struct ifaddrs *all = NULL;
+	const char *found = NULL;
+	char text[INET_ADDRSTRLEN];
+	if (getifaddrs(&all))
+		return NULL;
+	for (struct ifaddrs *a = all; a && !found; a = a->ifa_next) {
+		if (!a->ifa_addr || !a->ifa_netmask || a->ifa_addr->sa_family != AF_INET ||
+		    a->ifa_flags & IFF_LOOPBACK || vethernet_is(a->ifa_name))
+			continue;
+		const struct in_addr *mask = &((struct sockaddr_in *)a->ifa_netmask)->sin_addr;
+		struct ipv4_prefix theirs = { ((struct sockaddr_in *)a->ifa_addr)->sin_addr,
+					      (unsigned)__builtin_popcount(mask->s_addr) };
+		const struct ipv4_prefix *wider = theirs.bits < own->bits ? &theirs : own;
+		if (ipv4_prefix_has(wider, wider == own ? theirs.address : own->address))
+			found = call_text(c, "%s/%u of %s", inet_ntop(AF_INET, &theirs.address, text, sizeof text),
+					  theirs.bits, a->ifa_name);
+	}
+	freeifaddrs(all);
 	return found;
+}
+
+void network_say_place(struct call *c, json_t *network, bool warn)
+{
+	const char *interface = switches_interface(c->service, get_text(network, "Id"));
+	const struct vethernet_place *place = vethernet_place();
+	if (*interface && call_switch(c, "Verbose"))
+		call_say(c, "verbose", call_text(c, "vEthernet (%s) is this system's interface %s.",
+						 get_text(network, "Name"), interface));
+	else if (!*interface && (call_switch(c, "Verbose") || (warn && place->lacking)))
+		call_say(c, place->lacking ? "warning" : "verbose", call_text(c,
+			"vEthernet (%s) is inside the switch, where this system's programs do not see it. %s",
+			get_text(network, "Name"), place->why));
 }
 
 /* MAC addresses. */
@@ -202,9 +239,12 @@ json_t *network_counters(struct service *s, json_t *vm, json_t *adapter)
 	json_t *port = json_array_get(list, 0), *object = port ? json_object() : NULL;
 	for (unsigned i = 0; port && i < ARRAY_SIZE(counts); i++)
 		json_object_set(object, counts[i], json_object_get(port, counts[i]));
+	if (port && !get_true(port, "Connected"))
+		json_object_set_new(object, "Status", json_pack("[s]", "LostCommunication"));
 	if (port) {
 		json_object_set(object, "Connected", json_object_get(port, "Connected"));
 		json_object_set_new(object, "Dropped", drops(port));
+		json_object_set(object, "IPAddresses", json_object_get(port, "Addresses"));
 	}
 	json_decref(list);
 	return object;

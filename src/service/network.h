@@ -8,6 +8,7 @@
 #ifndef NESTOR_SERVICE_NETWORK_H
 #define NESTOR_SERVICE_NETWORK_H
 
+#include "net/uplink.h"
 #include "service/call.h"
 
 #define DEFAULT_SWITCH_NAME "Default Switch"
@@ -27,6 +28,13 @@ void network_ensure_default(struct service *s);
 /* The host's interface that a user's name means, without case; "Ethernet" is
  * the first that is no loopback. False when there is none. */
 bool network_host_interface(const char *name, char *interface, size_t room);
+
+/* An IPv4 network of this system's own adapters that shares addresses with this
+ * one, as a text of the call; NULL: none. */
+const char *network_overlap(struct call *c, const struct ipv4_prefix *own);
+/* Say, with -Verbose, where vEthernet of the switch is; warn: also without, when
+ * it is inside for lack of something that can be mended. */
+void network_say_place(struct call *c, json_t *network, bool warn);
 
 /* The host's pool of MAC addresses: 256 from this one, 12 hexadecimal digits. */
 void network_mac_pool(struct service *s, char first[13]);

@@ -7,6 +7,7 @@
 #include "service/machine.h"
 #include "service/network.h"
 #include "service/paths.h"
+#include "service/vethernet.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,6 +26,7 @@ enum {
 	READY_MS = 10000,
 	END_MS = 3000,
 	LINE_SIZE = 2048,
+	AGAIN_MS = 10000,	/* after what a switch refused */
 	MAC_TAIL = 6,		/* digits that are the switch's own */
 };
 
@@ -35,7 +37,10 @@ struct switch_client {
 	int process;		/* pidfd */
 	pid_t pid;
 	bool child;		/* ours to wait for; else found */
-	json_t *applied;	/* what it was told last; NULL: tell it again */
+	json_t *applied;	/* what it was told last */
+	int64_t again;		/* tell it again then (ms); 0: it did all of it */
+	bool placed;		/* its vEthernet is there: */
+	char interface[IF_NAMESIZE];	/* as this TAP, or inside ("") */
 };
 
 static struct switch_client *find(struct service *s, const char *id)
@@ -102,7 +107,24 @@ json_t *switches_ask(struct service *s, const char *id, const char *method, json
 	return NULL;
 }
 
+const char *switches_interface(struct service *s, const char *id)
+{
+	struct switch_client *p = find(s, id);
+	return p && p->placed ? p->interface : "";
+}
+
 /* Processes. */
+
+/* Where vEthernet is in a process that an earlier service started. */
+static void find_place(struct switch_client *p)
+{
+	struct error e;
+	json_t *state = vethernet_chosen() ? NULL : ask(p, "Switch.State", NULL, &e);
+	json_t *host = json_object_get(state, "Host");
+	p->placed = get_true(host, "Present");
+	snprintf(p->interface, sizeof p->interface, "%s", get_text(host, "Interface"));
+	json_decref(state);
+}
 
 static struct switch_client *attach(struct service *s, const char *id, struct error *e)
 {
@@ -118,6 +140,7 @@ static struct switch_client *attach(struct service *s, const char *id, struct er
 	p->process = (int)syscall(SYS_pidfd_open, p->pid, 0);
 	p->next = s->switches;
 	s->switches = p;
+	find_place(p);
 	return p;
 }
 
@@ -220,16 +243,40 @@ void switches_host_mac(const char *id, char mac[13])
 			*at = (char)(*at - 'a' + 'A');
 }
 
+static bool is_on(json_t *adapter, const char *setting)
+{
+	return !strcmp(get_text(adapter, setting), "On");
+}
+
 static void want_ports(json_t *ports, const char *network, json_t *vm)
 {
 	json_t *adapter;
 	size_t i;
 	json_array_foreach(json_object_get(vm, "Adapters"), i, adapter)
 		if (!strcmp(get_text(adapter, "SwitchId"), network) && *get_text(adapter, "MacAddress"))
-			json_object_set_new(ports, get_text(adapter, "Id"), json_pack("{s:s,s:s,s:s,s:b}",
+			json_object_set_new(ports, get_text(adapter, "Id"), json_pack("{s:s,s:s,s:s,s:b,s:b,s:b}",
 				"Id", get_text(adapter, "Id"), "MacAddress", get_text(adapter, "MacAddress"),
-				"Name", get_text(vm, "Name"), "MacAddressSpoofing",
-				!strcmp(get_text(adapter, "MacAddressSpoofing"), "On")));
+				"Name", get_text(vm, "Name"),
+				"MacAddressSpoofing", is_on(adapter, "MacAddressSpoofing"),
+				"DhcpGuard", is_on(adapter, "DhcpGuard"),
+				"RouterGuard", is_on(adapter, "RouterGuard")));
+}
+
+/* Has the host an adapter on it that is ours to make? */
+static bool has_host(json_t *network)
+{
+	return get_true(network, "AllowManagementOS") && strcmp(get_text(network, "Id"), DEFAULT_SWITCH_ID);
+}
+
+/* The TAP that vEthernet is or is to be; "": it is inside, or there is none. */
+static const char *want_interface(struct switch_client *p, json_t *network, char name[IF_NAMESIZE])
+{
+	name[0] = '\0';
+	if (has_host(network) && p && p->placed)
+		snprintf(name, IF_NAMESIZE, "%s", p->interface);
+	else if (has_host(network) && vethernet_place()->tap)
+		vethernet_interface(get_text(network, "Id"), name);
+	return name;
 }
 
 static bool prefix_has_address(const char *prefix, const char *address)
@@ -253,8 +300,9 @@ static json_t *nat_of(struct service *s, json_t *addresses)
 	return NULL;
 }
 
-static json_t *wanted(struct service *s, json_t *network, json_t *starting)
+static json_t *wanted(struct service *s, struct switch_client *p, json_t *network, json_t *starting)
 {
+	char interface[IF_NAMESIZE];
 	const char *id = get_text(network, "Id"), *key;
 	json_t *vm, *ports = json_object(), *addresses = json_object_get(network, "Addresses"), *nat;
 	json_object_foreach(store_objects(s->store, STORE_VM), key, vm)
@@ -264,11 +312,11 @@ static json_t *wanted(struct service *s, json_t *network, json_t *starting)
 		want_ports(ports, id, starting);
 	addresses = addresses ? json_incref(addresses) : json_array();
 	nat = nat_of(s, addresses);
-	return json_pack("{s:o,s:o,s:s,s:O?,s:s,s:b}", "Ports", ports, "Addresses", addresses,
+	return json_pack("{s:o,s:o,s:s,s:O?,s:s,s:b,s:s}", "Ports", ports, "Addresses", addresses,
 		"Nat", get_text(nat, "InternalIPInterfaceAddressPrefix"),
 		"Mappings", nat ? json_object_get(nat, "StaticMappings") : NULL,
 		"Adapter", get_text(network, "NetAdapterName"),
-		"Host", !strcmp(get_text(network, "SwitchType"), "Internal"));
+		"Host", has_host(network), "Interface", want_interface(p, network, interface));
 }
 
 /* Telling it. */
@@ -297,18 +345,44 @@ static bool has_text(json_t *list, const char *text)
 	return false;
 }
 
-static void set_addresses(struct switch_client *p, json_t *want, json_t *host, json_t *network,
-			  struct error *e)
+/* vEthernet itself: whether it is there, and as what. */
+static void set_host(struct switch_client *p, json_t *want, json_t *host, json_t *network, struct error *e)
+{
+	const char *interface = get_text(want, "Interface");
+	struct error why = { 0 };
+	char mac[13];
+	if (!get_true(want, "Host")) {
+		if (get_true(host, "Present"))
+			tell(p, "Host.Set", json_pack("{s:b}", "Present", 0), e);
+		p->placed = false;
+		return;
+	}
+	switches_host_mac(p->id, mac);
+	if (!get_true(host, "Present") || !*get_text(host, "Backend") ||
+	    strcmp(get_text(host, "Interface"), interface)) {
+		json_t *as = json_pack("{s:s,s:s,s:o}", "MacAddress", mac, "Interface", interface, "Name",
+				       json_sprintf("vEthernet (%s)", get_text(network, "Name")));
+		int failed = tell(p, "Host.Set", json_incref(as), &why);
+		if (failed && *interface && !vethernet_chosen()) {
+			json_object_set_new(as, "Interface", json_string(interface = ""));
+			failed = tell(p, "Host.Set", json_incref(as), &why);
+		}
+		json_decref(as);
+		if (failed && !e->text[0])
+			*e = why;
+		if (failed)
+			return;
+	}
+	p->placed = true;
+	snprintf(p->interface, sizeof p->interface, "%s", interface);
+}
+
+static void set_addresses(struct switch_client *p, json_t *want, json_t *host, struct error *e)
 {
 	json_t *are = json_object_get(host, "Addresses"), *addresses = json_object_get(want, "Addresses");
 	json_t *address;
-	char mac[13], plain[INET_ADDRSTRLEN + 4];
+	char plain[INET_ADDRSTRLEN + 4];
 	size_t i;
-	if (!get_true(host, "Present")) {
-		switches_host_mac(p->id, mac);
-		tell(p, "Host.Set", json_pack("{s:s,s:o}", "MacAddress", mac, "Name",
-			json_sprintf("vEthernet (%s)", get_text(network, "Name"))), e);
-	}
 	json_array_foreach(are, i, address)
 		if (!has_text(addresses, json_string_value(address))) {
 			snprintf(plain, sizeof plain, "%s", json_string_value(address));
@@ -411,18 +485,28 @@ static bool plug_in(struct service *s, struct switch_client *p, json_t *want, st
 static void configure(struct service *s, struct switch_client *p, json_t *network, json_t *want,
 		      struct error *e)
 {
-	json_t *state = ask(p, "Switch.State", NULL, e), *list = ask(p, "Port.List", NULL, e);
+	struct error why = { 0 };
+	json_t *state = ask(p, "Switch.State", NULL, &why), *list = ask(p, "Port.List", NULL, &why);
+	json_t *host = json_object_get(state, "Host");
+	p->again = service_now() + AGAIN_MS;
 	if (state && list) {
-		set_ports(p, want, list, e);
-		if (get_true(want, "Host") && strcmp(p->id, DEFAULT_SWITCH_ID)) {
-			set_addresses(p, want, json_object_get(state, "Host"), network, e);
-			set_nat(p, want, json_object_get(state, "Nat"), e);
+		set_ports(p, want, list, &why);
+		if (strcmp(p->id, DEFAULT_SWITCH_ID)) {
+			set_host(p, want, host, network, &why);
+			set_addresses(p, want, host, &why);
+			set_nat(p, want, json_object_get(state, "Nat"), &why);
 		}
 		if (strcmp(get_text(want, "Adapter"), get_text(state, "Adapter")))
-			tell(p, "Uplink.Set", json_pack("{s:s}", "Adapter", get_text(want, "Adapter")), e);
+			tell(p, "Uplink.Set", json_pack("{s:s}", "Adapter", get_text(want, "Adapter")), &why);
+		bool well = !why.text[0];
+		bool plugged = plug_in(s, p, want, &why);
+		if (well)
+			p->again = plugged ? 0 : service_now();
 	}
+	if (why.text[0] && !e->text[0])
+		*e = why;
 	json_decref(p->applied);
-	p->applied = plug_in(s, p, want, e) ? json_incref(want) : NULL;
+	p->applied = json_incref(want);
 	json_decref(state);
 	json_decref(list);
 }
@@ -432,9 +516,6 @@ static void sync_one(struct service *s, json_t *network, json_t *starting, struc
 	const char *id = get_text(network, "Id");
 	struct switch_client *p = find(s, id);
 	struct error none = { 0 };
-	json_t *want = wanted(s, network, starting);
-	bool needed = json_object_size(json_object_get(want, "Ports")) ||
-		json_array_size(json_object_get(want, "Addresses"));
 	if (p && ended(p, 0)) {
 		log_line("The process of the switch %s ended by itself.", get_text(network, "Name"));
 		forget(s, p);
@@ -442,11 +523,15 @@ static void sync_one(struct service *s, json_t *network, json_t *starting, struc
 	}
 	if (!p)
 		p = attach(s, id, &none);	/* an earlier service's */
+	json_t *want = wanted(s, p, network, starting);
+	/* A TAP is an adapter of the host: there as long as the switch is. */
+	bool needed = json_object_size(json_object_get(want, "Ports")) ||
+		json_array_size(json_object_get(want, "Addresses")) || *get_text(want, "Interface");
 	if (p && !needed)
 		stop(s, p);
 	if (!p && needed)
 		p = start(s, network, e);
-	if (p && needed && (!p->applied || !json_equal(p->applied, want)))
+	if (p && needed && (!json_equal(p->applied, want) || (p->again && service_now() >= p->again)))
 		configure(s, p, network, want, e);
 	json_decref(want);
 }

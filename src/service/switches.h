@@ -21,6 +21,8 @@ void switches_tick(struct service *s);
  * taken over. */
 json_t *switches_ask(struct service *s, const char *id, const char *method, json_t *params,
 		     struct error *e);
+/* The TAP that vEthernet on the running switch is; "": it is inside or not there. */
+const char *switches_interface(struct service *s, const char *id);
 /* The MAC address of vEthernet on a switch, 12 digits: always the same. */
 void switches_host_mac(const char *id, char mac[13]);
 

@@ -51,7 +51,8 @@ static int setup(void **state)
 	f->guest = switch_port_add(f->s, SWITCH_PORT_GUEST, "guest", guest_mac);
 	f->guest->deliver = to_guest;
 	f->guest->to = f;
-	f->host = (struct host_side){ .network = f->s, .receive = from_host, .owner = f };
+	f->host = (struct host_side){ .network = f->s, .receive = from_host, .owner = f,
+				       .lock = -1 };
 	*state = f;
 	return 0;
 }

@@ -68,7 +68,7 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void send(struct fixture *f, struct cable *from, const uint8_t *to, const uint8_t *source)
+static void send_frame(struct fixture *f, struct cable *from, const uint8_t *to, const uint8_t *source)
 {
 	uint8_t frame[SIZE] = { 0 };
 	memcpy(frame, to, MAC_LENGTH);
@@ -93,15 +93,15 @@ static uint64_t dropped(struct cable *c, enum switch_drop why)
 static void test_known_and_groups(void **state)
 {
 	struct fixture *f = *state;
-	send(f, &f->a, B, A);
+	send_frame(f, &f->a, B, A);
 	assert_int_equal(came(f), 1000);
 	assert_int_equal(f->b.last, SIZE);
-	send(f, &f->a, ALL, A);
+	send_frame(f, &f->a, ALL, A);
 	assert_int_equal(came(f), 1100);
-	send(f, &f->c, GROUP, C);
+	send_frame(f, &f->c, GROUP, C);
 	assert_int_equal(came(f), 11000);
 	/* To itself: nowhere. */
-	send(f, &f->a, A, A);
+	send_frame(f, &f->a, A, A);
 	assert_int_equal(came(f), 0);
 	assert_int_equal(dropped(&f->a, SWITCH_DROP_SAME_PORT), 1);
 	assert_int_equal(f->a.port->counters.frames_sent, 3);
@@ -113,7 +113,7 @@ static void test_known_and_groups(void **state)
 static void test_source_rule(void **state)
 {
 	struct fixture *f = *state;
-	send(f, &f->a, B, X);
+	send_frame(f, &f->a, B, X);
 	assert_int_equal(came(f), 0);
 	assert_int_equal(dropped(&f->a, SWITCH_DROP_SOURCE), 1);
 	assert_int_equal(f->a.port->counters.frames_sent, 0);
@@ -121,28 +121,28 @@ static void test_source_rule(void **state)
 		"dropped: source address is not this adapter's (see MacAddressSpoofing)");
 	assert_int_equal(switch_learned(f->s), 0);
 	/* Unknown unicast reaches nobody: no port may have others behind it. */
-	send(f, &f->a, X, A);
+	send_frame(f, &f->a, X, A);
 	assert_int_equal(came(f), 0);
 	assert_int_equal(dropped(&f->a, SWITCH_DROP_NOBODY), 1);
 	/* On, at once: passes, is learned, and the answer finds its way. */
 	switch_port_set(f->a.port, A, true);
-	send(f, &f->a, B, X);
+	send_frame(f, &f->a, B, X);
 	assert_int_equal(came(f), 1000);
 	assert_int_equal(switch_learned(f->s), 1);
-	send(f, &f->b, X, B);
+	send_frame(f, &f->b, X, B);
 	assert_int_equal(came(f), 10000);
 	/* Unknown unicast goes to that port only. */
-	send(f, &f->b, Y, B);
+	send_frame(f, &f->b, Y, B);
 	assert_int_equal(came(f), 10000);
 	/* Off again, at once: forgotten both ways. */
 	switch_port_set(f->a.port, A, false);
 	assert_int_equal(switch_learned(f->s), 0);
-	send(f, &f->a, B, X);
-	send(f, &f->b, X, B);
+	send_frame(f, &f->a, B, X);
+	send_frame(f, &f->b, X, B);
 	assert_int_equal(came(f), 0);
 	assert_int_equal(dropped(&f->a, SWITCH_DROP_SOURCE), 2);
 	/* Its own address works all the time. */
-	send(f, &f->a, B, A);
+	send_frame(f, &f->a, B, A);
 	assert_int_equal(came(f), 1000);
 }
 
@@ -151,15 +151,15 @@ static void test_bad_sources(void **state)
 	static const uint8_t zero[MAC_LENGTH];
 	struct fixture *f = *state;
 	switch_port_set(f->a.port, A, true);
-	send(f, &f->a, B, ALL);
-	send(f, &f->a, B, GROUP);
-	send(f, &f->a, B, zero);
+	send_frame(f, &f->a, B, ALL);
+	send_frame(f, &f->a, B, GROUP);
+	send_frame(f, &f->a, B, zero);
 	assert_int_equal(came(f), 0);
 	assert_int_equal(dropped(&f->a, SWITCH_DROP_SOURCE_GROUP), 3);
 	/* A neighbour's configured address may be sent but never learned. */
-	send(f, &f->a, C, B);
+	send_frame(f, &f->a, C, B);
 	assert_int_equal(came(f), 100);
-	send(f, &f->c, B, C);
+	send_frame(f, &f->c, B, C);
 	assert_int_equal(came(f), 1000);
 }
 
@@ -167,11 +167,11 @@ static void test_link_local(void **state)
 {
 	struct fixture *f = *state;
 	uint8_t bpdu[] = { 0x01, 0x80, 0xc2, 0, 0, 0 };
-	send(f, &f->a, bpdu, A);
+	send_frame(f, &f->a, bpdu, A);
 	assert_int_equal(came(f), 0);
 	assert_int_equal(dropped(&f->a, SWITCH_DROP_RESERVED), 1);
 	bpdu[5] = 0x10;
-	send(f, &f->a, bpdu, A);
+	send_frame(f, &f->a, bpdu, A);
 	assert_int_equal(came(f), 1100);
 }
 
@@ -182,26 +182,26 @@ static void test_uplink_and_host(void **state)
 	plug(f, &f->up, SWITCH_PORT_UPLINK, "uplink", NULL);
 	plug(f, &f->host, SWITCH_PORT_HOST, "vEthernet", host);
 	/* Unknown: to the uplink only. */
-	send(f, &f->a, X, A);
+	send_frame(f, &f->a, X, A);
 	assert_int_equal(came(f), 10);
 	/* Learned there; unknown unicast from there reaches no guest. */
-	send(f, &f->up, A, X);
+	send_frame(f, &f->up, A, X);
 	assert_int_equal(came(f), 10000);
-	send(f, &f->up, Y, X);
+	send_frame(f, &f->up, Y, X);
 	assert_int_equal(came(f), 0);
-	send(f, &f->b, X, B);
+	send_frame(f, &f->b, X, B);
 	assert_int_equal(came(f), 10);
-	send(f, &f->b, host, B);
+	send_frame(f, &f->b, host, B);
 	assert_int_equal(came(f), 1);
-	send(f, &f->host, B, host);
+	send_frame(f, &f->host, B, host);
 	assert_int_equal(came(f), 1000);
-	send(f, &f->host, ALL, host);
+	send_frame(f, &f->host, ALL, host);
 	assert_int_equal(came(f), 11110);
 	/* The way to an address moves with it. */
 	switch_port_set(f->c.port, C, true);
-	send(f, &f->c, A, X);
+	send_frame(f, &f->c, A, X);
 	assert_int_equal(came(f), 10000);
-	send(f, &f->a, X, A);
+	send_frame(f, &f->a, X, A);
 	assert_int_equal(came(f), 100);
 }
 
@@ -209,10 +209,10 @@ static void test_ageing(void **state)
 {
 	struct fixture *f = *state;
 	switch_port_set(f->a.port, A, true);
-	send(f, &f->a, B, X);
+	send_frame(f, &f->a, B, X);
 	f->now += SWITCH_AGE_MS;
 	assert_ptr_equal(switch_lookup(f->s, X, f->now), f->a.port);
-	send(f, &f->a, B, X);
+	send_frame(f, &f->a, B, X);
 	f->now += SWITCH_AGE_MS;
 	assert_ptr_equal(switch_lookup(f->s, X, f->now), f->a.port);
 	f->now++;
@@ -227,11 +227,11 @@ static void test_table_is_bounded(void **state)
 	plug(f, &f->up, SWITCH_PORT_UPLINK, "uplink", NULL);
 	switch_port_set(f->a.port, A, true);
 	switch_port_set(f->b.port, B, true);
-	send(f, &f->b, C, X);
+	send_frame(f, &f->b, C, X);
 	for (unsigned i = 0; i < 2 * SWITCH_TABLE; i++) {
 		mac[4] = (uint8_t)(i >> 8);
 		mac[5] = (uint8_t)i;
-		send(f, &f->a, C, mac);
+		send_frame(f, &f->a, C, mac);
 	}
 	assert_int_equal(switch_learned(f->s), SWITCH_PORT_ADDRESSES + 1);
 	assert_int_equal(f->a.port->counters.not_learned,
@@ -242,12 +242,12 @@ static void test_table_is_bounded(void **state)
 	for (unsigned i = 0; i < 2 * SWITCH_TABLE; i++) {
 		mac[4] = (uint8_t)(i >> 8);
 		mac[5] = (uint8_t)i;
-		send(f, &f->up, C, mac);
+		send_frame(f, &f->up, C, mac);
 	}
 	assert_int_equal(switch_learned(f->s), SWITCH_TABLE);
 	/* Old ones make room. */
 	f->now += SWITCH_AGE_MS + 1;
-	send(f, &f->a, C, Y);
+	send_frame(f, &f->a, C, Y);
 	assert_ptr_equal(switch_lookup(f->s, Y, f->now), f->a.port);
 	switch_port_remove(f->a.port);
 	assert_null(switch_lookup(f->s, Y, f->now));
@@ -260,10 +260,10 @@ static void test_back_pressure_and_nobody(void **state)
 {
 	struct fixture *f = *state;
 	f->b.full = true;
-	send(f, &f->a, B, A);
+	send_frame(f, &f->a, B, A);
 	assert_int_equal(f->b.port->counters.dropped_received[SWITCH_DROP_FULL], 1);
 	f->b.port->deliver = NULL;
-	send(f, &f->a, B, A);
+	send_frame(f, &f->a, B, A);
 	assert_int_equal(f->b.port->counters.dropped_received[SWITCH_DROP_DISCONNECTED], 1);
 	assert_int_equal(f->b.port->counters.frames_received, 0);
 }

@@ -1,6 +1,7 @@
 /* Cmdlets without processes: the rules, the defaults, the errors. */
 #include "base/bits.h"
 #include "cmdlet_test.h"
+#include "service/network.h"
 #include "service/paths.h"
 #include "service/store.h"
 
@@ -164,7 +165,12 @@ static void ranges_and_kinds(void **state)
 		{ "Set-VMNetworkAdapter", "'MacAddressSpoofing':'Maybe'", "On Off" },
 		{ "Set-VMNetworkAdapter", "'StaticMacAddress':'01005E000001'", "unicast" },
 		{ "Set-VMNetworkAdapter", "'StaticMacAddress':'00155D'", "12 hexadecimal" },
-		{ "Set-VMNetworkAdapter", "'DhcpGuard':'On'", "do not look into" },
+		{ "Set-VMNetworkAdapter", "'AllowTeaming':'On'", "do not know teams" },
+		{ "Set-VMNetworkAdapter", "'PortMirroring':'Source'", "do not mirror" },
+		{ "Set-VMNetworkAdapter", "'StormLimit':10", "do not count storms" },
+		{ "Set-VMNetworkAdapter", "'MaximumBandwidth':1000000", "do not divide bandwidth" },
+		{ "Set-VMNetworkAdapter", "'VirtualSubnetId':5000", "no network virtualization" },
+		{ "Set-VMNetworkAdapter", "'IovWeight':50", "no hardware" },
 	};
 	fine("New-VM", "{'Name':'lab'}");
 	fine("Get-VM", "{}");
@@ -326,8 +332,118 @@ static void switches_and_adapters(void **state)
 	assert_int_equal(objects(), 1);
 }
 
+static void guards_and_their_ports(void **state)
+{
+	fine("New-VM", "{'Name':'lab','SwitchName':'Default Switch'}");
+	fine("Set-VMNetworkAdapter", "{'VMName':'lab','DhcpGuard':'On','RouterGuard':'On'}");
+	fine("Get-VMNetworkAdapter", "{'VMName':['lab']}");
+	is("DhcpGuard", "On");
+	is("RouterGuard", "On");
+}
+
+/* A switch's type changes with what hangs on it; what the host had there goes
+ * with the host's adapter. */
+static void switch_types(void **state)
+{
+	fine("New-VMSwitch", "{'Name':'net','SwitchType':'Internal'}");
+	fine("New-NetIPAddress", "{'IPAddress':'192.168.7.1','PrefixLength':24,'InterfaceAlias':'vEthernet (net)'}");
+	fine("Get-VMNetworkAdapter", "{'ManagementOS':true,'Name':'net'}");
+	assert_string_equal(json_string_value(json_array_get(json_object_get(object(0), "IPAddresses"), 0)),
+			    "192.168.7.1");
+	fine("Set-VMSwitch", "{'Name':['net'],'SwitchType':'Private','Passthru':true}");
+	is("SwitchType", "Private");
+	assert_false(get_true(object(0), "AllowManagementOS"));
+	fine("Get-NetAdapter", "{'Name':['vEthernet (net)*']}");
+	assert_int_equal(objects(), 0);
+	fine("Set-VMSwitch", "{'Name':['net'],'SwitchType':'Internal'}");
+	fine("Get-NetIPAddress", "{'InterfaceAlias':['vEthernet (net)']}");
+	assert_int_equal(objects(), 0);
+	run("Set-VMSwitch", "{'Name':['net'],'AllowManagementOS':false}");
+	says("management operating system's access", "External switches");
+	run("Set-VMSwitch", "{'Name':['net'],'SwitchType':'External'}");
+	says("type", "-NetAdapterName");
+}
+
+static void addresses_of_vethernet(void **state)
+{
+	static const struct { const char *given, *reason; } wrong[] = {
+		{ "'IPAddress':'fe80::1','PrefixLength':64", "IPv6" },
+		{ "'IPAddress':'192.168.7.1','AddressFamily':'IPv6','PrefixLength':24", "IPv6" },
+		{ "'IPAddress':'192.168.7','PrefixLength':24", "no IPv4 address" },
+		{ "'IPAddress':'192.168.7.1','PrefixLength':33", "no IPv4 address" },
+		{ "'IPAddress':'192.168.7.1','Type':'Anycast','PrefixLength':24", "anycast" },
+		{ "'IPAddress':'192.168.7.1','DefaultGateway':'192.168.7.2','PrefixLength':24", "nothing beyond" },
+	};
+	fine("New-VMSwitch", "{'Name':'net','SwitchType':'Internal'}");
+	for (unsigned i = 0; i < ARRAY_SIZE(wrong); i++) {
+		run("New-NetIPAddress", "{'InterfaceAlias':'vEthernet (net)',%s}", wrong[i].given);
+		says("The parameter is incorrect.", wrong[i].reason);
+		assert_string_equal(get_text(error(0), "id"), "Windows System Error 87,New-NetIPAddress");
+	}
+	run("New-NetIPAddress", "{'IPAddress':'10.9.9.9','PrefixLength':24,'InterfaceAlias':'vEthernet (Default Switch)'}");
+	says("incorrect", "own network");
+	fine("New-NetIPAddress", "{'IPAddress':'192.168.7.1','PrefixLength':24,'InterfaceAlias':'VETHERNET (NET)'}");
+	assert_int_equal(objects(), 2);
+	assert_string_equal(get_text(object(0), "PolicyStore"), "ActiveStore");
+	assert_string_equal(get_text(object(0), "AddressState"), "Tentative");
+	assert_string_equal(get_text(object(1), "PolicyStore"), "PersistentStore");
+	assert_string_equal(get_text(object(1), "AddressState"), "Invalid");
+	run("New-NetIPAddress", "{'IPAddress':'192.168.7.1','PrefixLength':24,'InterfaceAlias':'vEthernet (net)'}");
+	says("Instance MSFT_NetIPAddress already exists", "vEthernet (net)");
+	reopen();
+	fine("Get-NetIPAddress", "{'IPAddress':['192.168.7.1']}");
+	is("AddressState", "Preferred");
+	fine("Remove-NetIPAddress", "{'IPAddress':['192.168.7.1']}");
+	run("Remove-NetIPAddress", "{'IPAddress':['192.168.7.1']}");
+	says("No MSFT_NetIPAddress objects found", "");
+}
+
+static void where_vethernet_is(void **state)
+{
+	fine("New-VMSwitch", "{'Name':'net','SwitchType':'Internal','Verbose':true}");
+	assert_true(heard("verbose", "NESTOR_VETHERNET is \"inside\"."));
+	fine("Get-NetAdapter", "{'Name':['vEthernet (net)']}");
+	is("InterfaceName", "");
+	is("InterfaceDescription", "Hyper-V Virtual Ethernet Adapter #2");
+}
+
+/* 256 addresses, and one adapter more. */
+static void a_full_pool_of_macs(void **state)
+{
+	enum { POOL = 256, ADAPTERS = 8 };
+	char first[13];
+	network_mac_pool(service_now_open, first);
+	assert_memory_equal(first, "00155D", 6);
+	for (unsigned vm = 0; vm < POOL / ADAPTERS; vm++) {
+		json_t *adapters = json_array(), *object = json_pack("{s:s,s:s,s:s,s:o}", "Id",
+			"00000000-0000-4000-8000-000000000000", "Name", "taken", "Version", "12.0",
+			"Adapters", adapters);
+		char id[STORE_ID_SIZE];
+		struct error e;
+		store_new_id(id);
+		json_object_set_new(object, "Id", json_string(id));
+		for (unsigned i = 0; i < ADAPTERS; i++)
+			json_array_append_new(adapters, json_pack("{s:s,s:o}", "Id", "", "MacAddress",
+				json_sprintf("%.10s%02X", first, vm * ADAPTERS + i)));
+		assert_int_equal(store_put(service_now_open->store, STORE_VM, object, &e), 0);
+		json_decref(object);
+	}
+	fine("New-VM", "{'Name':'late','MemoryStartupBytes':33554432}");
+	fine("Set-VMFirmware", "{'VMName':'late','KernelPath':'%s/kernel'}", folder);
+	char path[128];
+	snprintf(path, sizeof path, "%s/kernel", folder);
+	FILE *file = fopen(path, "w");
+	fputs("none", file);
+	fclose(file);
+	run("Start-VM", "{'Name':['late']}");
+	says("'late' failed to start.", "All 256 dynamic MAC addresses");
+	assert_holds("message", "Attempt to access invalid address", __FILE__, __LINE__);
+	offers("-StaticMacAddress");
+}
+
 static void nat(void **state)
 {
+	/* Before any address in it: it waits for one. */
 	fine("New-NetNat", "{'Name':'LocalNAT','InternalIPInterfaceAddressPrefix':'192.168.100.0/24'}");
 	is("InternalIPInterfaceAddressPrefix", "192.168.100.0/24");
 	is("TcpFilteringBehavior", "AddressDependentFiltering");
@@ -335,6 +451,11 @@ static void nat(void **state)
 	says("The parameter is incorrect.", "LocalNAT");
 	assert_string_equal(get_text(error(0), "id"), "Windows System Error 87,New-NetNat");
 	assert_string_equal(get_text(error(0), "exception"), "CimException");
+	assert_string_equal(get_text(error(0), "target"), "MSFT_NetNat:root/StandardCimv2/MSFT_NetNat");
+	run("New-NetNat", "{'Name':'localnat','InternalIPInterfaceAddressPrefix':'192.168.100.128/25'}");
+	says("The parameter is incorrect.", "of that name already");
+	run("New-NetNat", "{'Name':'none'}");
+	says("The parameter is incorrect.", "needs the prefix");
 	fine("Add-NetNatStaticMapping", "{'NatName':'LocalNAT','Protocol':'tcp','ExternalIPAddress':'0.0.0.0/0','ExternalPort':8080,'InternalIPAddress':'192.168.100.2','InternalPort':80}");
 	is("Protocol", "TCP");
 	is_number("StaticMappingID", 0);
@@ -492,6 +613,11 @@ int main(void)
 		CMDLETS(start_checks_before_it_starts),
 		CMDLETS(what_needs_a_running_vm),
 		CMDLETS(switches_and_adapters),
+		CMDLETS(guards_and_their_ports),
+		CMDLETS(switch_types),
+		CMDLETS(addresses_of_vethernet),
+		CMDLETS(where_vethernet_is),
+		CMDLETS(a_full_pool_of_macs),
 		CMDLETS(nat),
 		CMDLETS(export_and_import),
 		CMDLETS(a_file_that_lacks_members),
@@ -506,6 +632,7 @@ int main(void)
 	setenv("NESTOR_STORE", folder, 1);
 	setenv("NESTOR_IMAGES", folder, 1);
 	setenv("NESTOR_ENGINE", "soft", 1);
+	setenv("NESTOR_VETHERNET", "inside", 1);
 	unsetenv("NESTOR_RUNTIME");
 	int result = cmocka_run_group_tests(tests, NULL, NULL);
 	snprintf(command, sizeof command, "rm -rf %s", folder);

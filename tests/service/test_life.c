@@ -583,6 +583,7 @@ int main(void)
 		return 1;
 	setenv("NESTOR_STORE", folder, 1);
 	setenv("NESTOR_ENGINE", "soft", 1);
+	setenv("NESTOR_VETHERNET", "inside", 1);
 	setenv("NESTOR_IDLE_SECONDS", "2", 1);
 	setenv("NESTOR_SHUTDOWN_SECONDS", "1", 1);
 	unsetenv("NESTOR_RUNTIME");

@@ -157,35 +157,117 @@ ip -n "$beyond" addr add 10.8.0.1/24 dev x1
 for i in lo h0 e0; do ip -n "$host" link set $i up; done
 for i in lo x0 x1; do ip -n "$beyond" link set $i up; done
 inside="ip netns exec $host"
-check "privileged: a switch for a TAP starts" start tap
-check "privileged: one for an adapter starts" start ext
-check "privileged: vEthernet is a TAP" call tap Host.Set \
-	'{"MacAddress":"00155D0000FE","Interface":"vEthT","Name":"vEthernet (T)"}'
-check "privileged: NAT before its address" call tap Nat.Add '{"Prefix":"192.168.100.0/24"}'
-check "privileged: its address" call tap Host.AddAddress '{"Address":"192.168.100.1/24"}'
-check "privileged: a static mapping" call tap Mapping.Add \
-	'{"Protocol":"TCP","ExternalPort":8088,"InternalAddress":"192.168.100.2","InternalPort":8000}'
-matches "privileged: the interface has address and alias" "*192.168.100.1/24*" \
-	"$(ip -n "$host" addr show vEthT; ip -n "$host" link show vEthT)"
-check "privileged: an adapter" call ext Uplink.Set '{"Adapter":"e0"}'
-check "privileged: an adapter that is not there is refused" \
-	sh -c '! timeout 10 "$NESTOR" switch call ext Uplink.Set "{\"Adapter\":\"none0\"}" 2>/dev/null'
-is "privileged: forwarding is on" 1 "$($inside cat /proc/sys/net/ipv4/ip_forward)"
-guest far "address:192.168.100.2/24,gateway:192.168.100.1,ping:192.168.100.1:5,ping:10.9.0.2:5,serve:8000:mapped,on:eth1,address:10.8.0.5/24,ping:10.8.0.1:5,say:serving,sleep:3" \
-	--network switch=tap,mac=00155D000011 --network switch=ext,mac=00155D000012
-far=$!
-until_true 90 says far "say: serving"
-is "privileged: a mapped port reaches the guest from beyond" mapped \
+# The manager's cmdlets, by a service in that namespace: what needs the privilege
+# is taken by itself. (An l2 guest has no more than one processor's worth to do.)
+export NESTOR_STORE="$run/privileged" NESTOR_RUNTIME="$run/privileged/run" NESTOR_ENGINE=soft \
+	NESTOR_IMAGES="$IMAGES" NESTOR_VETHERNET=auto NESTOR_IDLE_SECONDS=2
+# type TEXT: a line as it is typed in the namespace; what it prints is in $typed.
+type() {
+	echo "PS> $1"
+	typed=$(timeout 60 $inside "$NESTOR" "$1" 2>&1)
+	status=$?
+	[ -z "$typed" ] || echo "$typed"
+}
+does() {
+	type "$2"
+	is "cmdlets: $1" 0 $status
+}
+links() { ip -n "$host" -o link show; }
+tables() { $inside nft list ruleset; }
+forwarding() { [ "$($inside cat /proc/sys/net/ipv4/ip_forward)" = "$1" ]; }
+# tap ALIAS: the interface whose alias it is
+tap() { links | sed -n "s/^[0-9]*: \(vEth[^:]*\):.*alias vEthernet ($1)\$/\1/p"; }
+has_tap() { [ -n "$(tap "$1")" ]; }
+has_address() { ip -n "$host" -o addr show | grep -q " $1 "; }
+no_table() { [ -z "$(tables)" ]; }
+masquerades() { tables | grep -q 'ip saddr 192.168.100.0/24 oifname != "vEth.*" masquerade'; }
+finish() { timeout 30 $inside "$NESTOR" 'Get-VM | Stop-VM -TurnOff -Force; Get-NetNat | Remove-NetNat -Confirm:$false; Get-VMSwitch V* | Remove-VMSwitch -Force; Get-VMSwitch Ext | Remove-VMSwitch -Force' >/dev/null 2>&1; }
+trap 'finish; clean_up' EXIT
+
+does "an internal switch" 'New-VMSwitch -Name VmNAT -SwitchType Internal'
+check "cmdlets: is a TAP whose alias is vEthernet's name" has_tap VmNAT
+does "a NAT, before its address" 'New-NetNat –Name LocalNAT –InternalIPInterfaceAddressPrefix “192.168.100.0/24”'
+check "cmdlets: which waits for it" no_table
+does "the address" 'Get-NetAdapter "vEthernet (VmNat)" | New-NetIPAddress -IPAddress 192.168.100.1 -AddressFamily IPv4 -PrefixLength 24'
+check "cmdlets: is the TAP's" has_address 192.168.100.1/24
+check "cmdlets: the NAT is the kernel's" masquerades
+check "cmdlets: and forwarding is on" forwarding 1
+type '(Get-NetAdapter "vEthernet (VmNAT)").InterfaceName'
+is "cmdlets: Get-NetAdapter knows the interface" "$(tap VmNAT)" "$typed"
+type '(Get-NetAdapter | ? InterfaceName -like "vEth*").Name'
+is "cmdlets: and lists it by its alias only" "vEthernet (VmNAT)" "$typed"
+does "a second address leaves the first alone" 'New-NetIPAddress 192.168.50.1 -PrefixLength 24 -InterfaceAlias "vEthernet (VmNAT)"'
+check "cmdlets: both are there" has_address 192.168.50.1/24
+check "cmdlets: still the first" has_address 192.168.100.1/24
+does "it goes" 'Remove-NetIPAddress 192.168.50.1 -Confirm:$false'
+check "cmdlets: from the TAP too" sh -c "! ip -n $host -o addr show | grep -q 192.168.50.1"
+type 'New-NetIPAddress 10.9.0.77 -PrefixLength 16 -InterfaceAlias "vEthernet (VmNAT)"'
+matches "cmdlets: the host's own networks are not taken" "*overlaps 10.9.0.1/24 of h0*" "$typed"
+type 'Remove-NetNat -Confirm:$false; New-NetNat LocalNAT -InternalIPInterfaceAddressPrefix 10.9.0.0/25'
+matches "cmdlets: nor by a NAT" "*The parameter is incorrect.*overlaps the network 10.9.0.1/24 of h0*" "$typed"
+check "cmdlets: a NAT that is removed leaves no table" no_table
+check "cmdlets: and puts forwarding back" forwarding 0
+does "the NAT again" 'New-NetNat LocalNAT -InternalIPInterfaceAddressPrefix 192.168.100.0/24'
+does "a static mapping" 'Add-NetNatStaticMapping LocalNAT -Protocol TCP -ExternalIPAddress 0.0.0.0 -ExternalPort 8088 -InternalIPAddress 192.168.100.2 -InternalPort 8000'
+does "an external switch" 'New-VMSwitch Ext -NetAdapterName e0'
+does "with an address of the host on it" 'New-NetIPAddress 10.8.0.9 -PrefixLength 24 -InterfaceAlias "vEthernet (Ext)"'
+check "cmdlets: its vEthernet reaches the adapter's network" until_true 5 $inside busybox ping -c 1 -W 1 10.8.0.1
+type 'New-VMSwitch Ext2 -NetAdapterName none0'
+matches "cmdlets: an adapter that is not there is refused" '*unable to find a network adapter with name "none0"*' "$typed"
+
+# --- A guest between them, while switch and service die.
+words="address:192.168.100.2/24,gateway:192.168.100.1,ping:192.168.100.1:5,ping:10.9.0.2:5,serve:8000:mapped,on:eth1,address:10.8.0.5/24,ping:10.8.0.1:5,ping:10.8.0.9:5,say:serving,sleep:60"
+does "a guest on both" 'New-VM far -MemoryStartupBytes 128MB -SwitchName VmNAT | Out-Null; Add-VMNetworkAdapter far -SwitchName Ext'
+does "its kernel" "Set-VMFirmware far -KernelPath '$IMAGES/vmlinuz' -InitialRamdiskPath '$IMAGES/l2.cpio' -KernelCommandLine 'console=ttyS0 nokaslr panic=-1 quiet cryptomgr.notests nestor.level=far nestor.net=$words'"
+does "it starts" 'Start-VM far'
+: >"$OUT/far.log"
+timeout 100 "$NESTOR" Connect-VMConsole far </dev/null >"$OUT/far.log" 2>&1 &
+children="$children $!"
+until_true 60 says far "say: serving"
+is "cmdlets: the guest reaches the host at the TAP" answers "$(said far "ping 192.168.100.1")"
+is "cmdlets: and beyond the NAT" answers "$(said far "ping 10.9.0.2")"
+is "cmdlets: and the adapter's network" answers "$(said far "ping 10.8.0.1")"
+is "cmdlets: and the host's vEthernet there" answers "$(said far "ping 10.8.0.9")"
+is "cmdlets: a mapped port reaches the guest from beyond" mapped \
 	"$(fetch http://10.9.0.1:8088/ ip netns exec "$beyond")"
-wait $far
-is "privileged: the guest ran to its end" 0 $?
-is "privileged: it reaches the host at the TAP" answers "$(said far "ping 192.168.100.1")"
-is "privileged: and beyond the NAT" answers "$(said far "ping 10.9.0.2")"
-is "privileged: and the adapter's network" answers "$(said far "ping 10.8.0.1")"
-call tap Switch.Stop >/dev/null
-call ext Switch.Stop >/dev/null
-check "privileged: the table is gone in the end" \
-	until_true 5 sh -c "[ -z \"\$(ip netns exec $host nft list tables)\" ]"
-check "privileged: forwarding is as before" \
-	until_true 5 sh -c "[ \"\$(ip netns exec $host cat /proc/sys/net/ipv4/ip_forward)\" = 0 ]"
-check "privileged: the TAP is gone" until_true 5 sh -c "! ip -n $host link show vEthT >/dev/null 2>&1"
+is "cmdlets: and from the host itself" mapped "$(fetch http://10.9.0.1:8088/ $inside)"
+type '(Get-VMNetworkAdapter far | Select-Object -First 1).IPAddresses'
+is "cmdlets: the guest's address is shown" 192.168.100.2 "$typed"
+switch_pid() {
+	timeout 10 "$NESTOR" switch call "$(timeout 10 $inside "$NESTOR" '(Get-VMSwitch VmNAT).Id')" \
+		Switch.State 2>/dev/null | sed -n 's/.*"Pid": \([0-9]*\).*/\1/p'
+}
+first=$(switch_pid)
+service=$(sed -n 's/.*service.*process \([0-9]*\)\.$/\1/p' "$NESTOR_STORE/log/service.log" | tail -n 1)
+kill -9 "$service"
+sleep 0.2
+kill -9 "$first"
+check "cmdlets: with switch and service killed the table goes" until_true 5 no_table
+check "cmdlets: the TAP goes" until_true 5 sh -c "! ip -n $host link show | grep -q 'vEthernet (VmNAT)'"
+check "cmdlets: forwarding goes" forwarding 0
+does "the next command" 'Get-VMSwitch VmNAT'
+check "cmdlets: brings all of it back" until_true 10 masquerades
+check "cmdlets: with the address" until_true 5 has_address 192.168.100.1/24
+is "cmdlets: and the guest in it" mapped "$(fetch http://10.9.0.1:8088/ ip netns exec "$beyond")"
+ip -n "$host" link del "$(tap VmNAT)"
+check "cmdlets: a TAP that somebody deleted is made anew" until_true 5 has_address 192.168.100.1/24
+does "Private takes the host off, with the guest on it" 'Set-VMSwitch VmNAT -SwitchType Private'
+check "cmdlets: the TAP is gone" sh -c "! ip -n $host link show | grep -q 'vEthernet (VmNAT)'"
+check "cmdlets: the table too" no_table
+does "Internal brings it back" 'Set-VMSwitch VmNAT -SwitchType Internal; New-NetIPAddress 192.168.100.1 -PrefixLength 24 -InterfaceAlias "vEthernet (VmNAT)"'
+check "cmdlets: the guest answers" until_true 10 $inside busybox ping -c 1 -W 1 192.168.100.2
+type 'Remove-VMSwitch VmNAT -Force'
+matches "cmdlets: a switch in use stays" "*The virtual switch is in use.*far is connected*" "$typed"
+does "the end" 'Stop-VM far -TurnOff; Remove-NetNat -Confirm:$false; Remove-VMSwitch VmNAT -Force; Remove-VMSwitch Ext -Force'
+check "cmdlets: no table is left" no_table
+check "cmdlets: no TAP" sh -c "! ip -n $host link show | grep -q vEth"
+check "cmdlets: forwarding is as before" forwarding 0
+check "cmdlets: no switch runs" until_true 5 sh -c '[ -z "$(ls "$NESTOR_RUNTIME" | grep "\.switch$")" ]'
+
+# --- Chosen otherwise, and without what it needs.
+export NESTOR_VETHERNET=inside
+until_true 10 [ ! -e "$NESTOR_RUNTIME/service" ]
+does "NESTOR_VETHERNET=inside" 'New-VMSwitch VmNAT -SwitchType Internal; New-NetIPAddress 192.168.100.1 -PrefixLength 24 -InterfaceAlias "vEthernet (VmNAT)"'
+check "cmdlets: makes no TAP" sh -c "! ip -n $host link show | grep -q vEth"
+finish
+exit 0
