@@ -16,6 +16,7 @@ enum {
 	PATH_SIZE = 128,
 	NETLINK_REQUEST = 512, NETLINK_ANSWER = 16384,
 	ALIAS_MAX = 255,	/* the kernel's */
+	OTHERS = 16,
 	BROADCAST_BITS = 30,	/* a longer prefix has no room for one */
 };
 
@@ -85,6 +86,9 @@ static int netlink_request(const struct nlmsghdr *m, union netlink_answer *answe
 	return reason ? -1 : 0;
 }
 
+/* Who set an address: IFA_PROTO, which Linux before 5.18 ignores. */
+static const uint8_t set_by_nestor = 'N';
+
 static int change_address(const char *name, const struct ipv4_prefix *p, bool add)
 {
 	union netlink_request r = { .header = {
@@ -101,6 +105,8 @@ static int change_address(const char *name, const struct ipv4_prefix *p, bool ad
 				 .ifa_index = (unsigned)index };
 	put_attribute(&r.header, IFA_LOCAL, &p->address, sizeof p->address);
 	put_attribute(&r.header, IFA_ADDRESS, &p->address, sizeof p->address);
+	if (add)
+		put_attribute(&r.header, IFA_PROTO, &set_by_nestor, sizeof set_by_nestor);
 	if (p->bits <= BROADCAST_BITS) {
 		struct in_addr all = { p->address.s_addr | ~ipv4_mask(p->bits).s_addr };
 		put_attribute(&r.header, IFA_BROADCAST, &all, sizeof all);
@@ -116,6 +122,55 @@ int interface_add_address(const char *name, const struct ipv4_prefix *p)
 int interface_remove_address(const char *name, const struct ipv4_prefix *p)
 {
 	return change_address(name, p, false);
+}
+
+/* An answer's address, when it is IPv4, of the interface, and set by others. */
+static bool is_others(const struct nlmsghdr *m, unsigned index, struct ipv4_prefix *p)
+{
+	const struct ifaddrmsg *a = NLMSG_DATA(m);
+	int left = (int)IFA_PAYLOAD(m);
+	bool others = true, found = false;
+	if (m->nlmsg_type != RTM_NEWADDR || a->ifa_family != AF_INET || a->ifa_index != index)
+		return false;
+	p->bits = a->ifa_prefixlen;
+	for (const struct rtattr *at = IFA_RTA(a); RTA_OK(at, left); at = RTA_NEXT(at, left)) {
+		if (at->rta_type == IFA_PROTO)
+			others = *(uint8_t *)RTA_DATA(at) != set_by_nestor;
+		if (at->rta_type == IFA_LOCAL) {
+			memcpy(&p->address, RTA_DATA(at), sizeof p->address);
+			found = true;
+		}
+	}
+	return others && found;
+}
+
+void interface_drop_others(const char *name)
+{
+	union netlink_request r = { .header = {
+		.nlmsg_len = NLMSG_LENGTH(sizeof(struct ifaddrmsg)), .nlmsg_type = RTM_GETADDR,
+		.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP,
+	} };
+	union netlink_answer answer;
+	struct ipv4_prefix list[OTHERS];
+	unsigned found = 0, index = (unsigned)interface_index(name);
+	bool more = true;
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+	if (fd < 0 || send(fd, &r, r.header.nlmsg_len, 0) < 0)
+		more = false;
+	while (more) {
+		ssize_t n = recv(fd, &answer, sizeof answer, 0);
+		unsigned left = n > 0 ? (unsigned)n : 0;
+		more = n > 0;
+		for (struct nlmsghdr *m = &answer.header; NLMSG_OK(m, left); m = NLMSG_NEXT(m, left)) {
+			more = more && m->nlmsg_type != NLMSG_DONE && m->nlmsg_type != NLMSG_ERROR;
+			if (found < OTHERS && is_others(m, index, &list[found]))
+				found++;
+		}
+	}
+	if (fd >= 0)
+		close(fd);
+	for (unsigned i = 0; i < found; i++)
+		interface_remove_address(name, &list[i]);
 }
 
 static union netlink_request link_request(const char *name, unsigned short type)

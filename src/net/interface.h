@@ -12,6 +12,8 @@ int interface_set_mac(const char *name, const uint8_t mac[MAC_LENGTH]);
 /* One more; that it is there already is well too. */
 int interface_add_address(const char *name, const struct ipv4_prefix *p);
 int interface_remove_address(const char *name, const struct ipv4_prefix *p);
+/* Take away the IPv4 addresses that interface_add_address did not set. */
+void interface_drop_others(const char *name);
 int interface_set_alias(const char *name, const char *alias);
 /* false: it has none. */
 bool interface_alias(const char *name, char *alias, size_t room);

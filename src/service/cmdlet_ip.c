@@ -378,6 +378,8 @@ static int add_to_interface(struct call *c, json_t *adapter, const struct ipv4_p
 		       "The gateway is a neighbour: for 192.168.100.2 with -PrefixLength 24, one of 192.168.100.1 to .254.");
 		return -1;
 	}
+	/* As there, a static address ends DHCP, with what that had given. */
+	interface_drop_others(interface);
 	if (!interface_up(interface) && !interface_add_address(interface, prefix) &&
 	    (!gateway || !set_gateway(interface, via)))
 		return 0;
