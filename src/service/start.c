@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* What a VM without a kernel of its own boots: the image that has images for its
@@ -30,7 +31,13 @@ static const char image_kernel[] = "vmlinuz", *const image_initrds[][IMAGE_PARTS
 };
 static const char image_append[] = "console=ttyS0 quiet nokaslr cryptomgr.notests";
 
-enum { LINE_SIZE = 512, OWN_MEMORY = 64 << 20, HOST_NAME_LONGEST = 63 };
+enum {
+	LINE_SIZE = 512,
+	OWN_MEMORY = 64 << 20,
+	KERNEL_MEMORY = 64 << 20,	/* what the image's needs beside its RAM disks */
+	MEMORY_STEP = 32 << 20,
+	HOST_NAME_LONGEST = 63,
+};
 
 /* The frame around every reason why a VM does not start. */
 static int failed(struct call *c, json_t *vm, const char *kind, const char *detail,
@@ -246,16 +253,36 @@ static bool take_image(json_t *config)
 	return false;
 }
 
+/* Its RAM disks are in memory twice while the kernel unpacks them. */
+static int64_t image_memory(json_t *config)
+{
+	int64_t needed = KERNEL_MEMORY;
+	json_t *initrd;
+	struct stat st;
+	size_t i;
+	json_array_foreach(json_object_get(config, "Initrds"), i, initrd)
+		if (!stat(json_string_value(initrd), &st))
+			needed += 2 * st.st_size;
+	return (needed + MEMORY_STEP - 1) / MEMORY_STEP * MEMORY_STEP;
+}
+
 static int choose_image(struct call *c, json_t *vm, json_t *config, const char *append)
 {
 	const char *name = get_text(vm, "Name");
+	int64_t needed;
 	if (!take_image(config))
 		return failed(c, vm, "ObjectNotFound", "",
 			call_text(c, guest_is_nestors() ?
-				"%s has no disk and no kernel of its own, and this machine, itself a virtual one of Nestor's, has no image that it could boot instead: that is two levels deep only." :
+				"%s has no disk and no kernel of its own, and this machine, itself a virtual one of Nestor's, has no Debian image that it could boot instead: there are images for two levels." :
 				"%s has no disk and no kernel, and the Debian image that it would boot instead is not built.", name),
 			call_text(c, guest_is_nestors() ? "Set-VMFirmware -VMName '%s' -KernelPath FILE." :
 				"./demo or tools/images builds it; or Set-VMFirmware -VMName '%s' -KernelPath FILE.", name));
+	needed = image_memory(config);
+	if (get_integer(config, "Memory") < needed)
+		return failed(c, vm, "OutOfMemory", "",
+			call_text(c, "%s starts with %lld MB, and the Debian image, which it boots without a disk and a kernel of its own, needs %lld MB.",
+				  name, (long long)(get_integer(config, "Memory") / (int64_t)MIB), (long long)(needed / (int64_t)MIB)),
+			call_text(c, "Set-VMMemory -VMName '%s' -StartupBytes %lldMB", name, (long long)(needed / (int64_t)MIB)));
 	json_object_set_new(config, "Append", text_json(*append ? append :
 		call_text(c, "%s hostname=%s", image_append, host_name(c, name))));
 	return 0;

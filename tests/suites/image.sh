@@ -63,7 +63,9 @@ open_console
 check "its console has Nestor's shell, with the VM's name" prompted "$l1" 1 60
 interrupt 'Start-Sleep 600' "$l1"
 matches "Ctrl-C interrupts a command" "*Interrupted.*" "$shown"
-type_l1 'New-VM inner -MemoryStartupBytes 192MB; Start-VM inner'
+type_l1 'New-VM inner -MemoryStartupBytes 64MB; Start-VM inner'
+matches "Start-VM names the memory that the image needs" "*inner starts with 64 MB*needs 128 MB.*Try: Set-VMMemory -VMName 'inner' -StartupBytes 128MB*" "$shown"
+type_l1 'Set-VMMemory inner -StartupBytes 192MB; Start-VM inner'
 matches "Start-VM without KVM names what makes it ready" "*the hypervisor is not running.*Try: Install-WindowsFeature Hyper-V *" "$shown"
 type_l1 'Install-WindowsFeature Hyper-V'
 matches "which it does" "*The processor has VMX, and KVM is loaded*" "$shown"
