@@ -451,7 +451,8 @@ static void nat(void **state)
 	says("The parameter is incorrect.", "LocalNAT");
 	assert_string_equal(get_text(error(0), "id"), "Windows System Error 87,New-NetNat");
 	assert_string_equal(get_text(error(0), "exception"), "CimException");
-	assert_string_equal(get_text(error(0), "target"), "MSFT_NetNat:root/StandardCimv2/MSFT_NetNat");
+	assert_string_equal(get_text(error(0), "target"), "MSFT_NetNat");
+	assert_string_equal(get_text(error(0), "targetType"), "root/StandardCimv2/MSFT_NetNat");
 	run("New-NetNat", "{'Name':'localnat','InternalIPInterfaceAddressPrefix':'192.168.100.128/25'}");
 	says("The parameter is incorrect.", "of that name already");
 	run("New-NetNat", "{'Name':'none'}");
