@@ -100,7 +100,7 @@ static int open_file(const char *path, bool readonly, struct error *e)
 static void raw_close(struct disk *d)
 {
 	close(raw_of(d)->fd);
-	disk_release(d);
+	free(d->path);
 	free(raw_of(d));
 }
 

@@ -16,6 +16,10 @@ static int failed(struct error *e, const char *call)
 		call, strerror(errno));
 }
 
+/* The slots of RAM; from SLOT_ROOM on one for each block of its room, so that a
+ * block that is out is no memory for the guest. */
+enum { SLOT_CONVENTIONAL, SLOT_LOW, SLOT_HIGH, SLOT_ROOM };
+
 static int add_slot(struct kvm_engine *g, unsigned slot, uint64_t address, uint64_t size,
 		    struct error *e)
 {
@@ -34,10 +38,43 @@ static int add_memory(struct kvm_engine *g, struct error *e)
 	uint64_t low = m->low_size;
 	uint64_t conventional = low < MEMORY_LEGACY_HOLE ? low : MEMORY_LEGACY_HOLE;
 	uint64_t above_hole = low > MEMORY_LEGACY_HOLE_END ? low - MEMORY_LEGACY_HOLE_END : 0;
-	if (add_slot(g, 0, 0, conventional, e) ||
-	    add_slot(g, 1, MEMORY_LEGACY_HOLE_END, above_hole, e))
+	if (add_slot(g, SLOT_CONVENTIONAL, 0, conventional, e) ||
+	    add_slot(g, SLOT_LOW, MEMORY_LEGACY_HOLE_END, above_hole, e) ||
+	    add_slot(g, SLOT_HIGH, MEMORY_HIGH_BASE, m->size - low, e))
 		return -1;
-	return add_slot(g, 2, MEMORY_HIGH_BASE, m->size - low, e);
+	for (uint64_t i = 0; i < m->room_size >> m->room_shift; i++)
+		if (memory_block_plugged(m, i) &&
+		    add_slot(g, SLOT_ROOM + (unsigned)i, m->room_base + (i << m->room_shift),
+			     memory_block_size(m), e))
+			return -1;
+	return 0;
+}
+
+static void remove_slots(struct kvm_engine *g, unsigned first, unsigned end)
+{
+	for (unsigned i = first; i < end; i++)
+		if (ioctl(g->vm, KVM_SET_USER_MEMORY_REGION,
+			  &(struct kvm_userspace_memory_region){ .slot = i }))
+			panic("KVM keeps memory slot %u (%s)", i, strerror(errno));
+}
+
+static bool plugged(struct engine *engine, uint64_t pa, uint64_t n, bool in)
+{
+	struct kvm_engine *g = kvm_engine_of(engine);
+	const struct memory *m = g->engine.host.memory;
+	unsigned first = SLOT_ROOM + (unsigned)((pa - m->room_base) >> m->room_shift);
+	unsigned end = first + (unsigned)(n >> m->room_shift);
+	struct error e;
+	if (!in) {
+		remove_slots(g, first, end);
+		return true;
+	}
+	for (unsigned i = first; i < end; i++, pa += memory_block_size(m))
+		if (add_slot(g, i, pa, memory_block_size(m), &e)) {
+			remove_slots(g, first, i);
+			return false;
+		}
+	return true;
 }
 
 static int open_processor(struct kvm_engine *g, unsigned id, struct error *e)
@@ -211,6 +248,7 @@ const struct engine_ops kvm_engine_ops = {
 	.nmi = kvm_nmi,
 	.ioapic_route = kvm_ioapic_route,
 	.hypervisor_running = kvm_hypervisor_running,
+	.plugged = plugged,
 	.report = kvm_report,
 	.save = kvm_save,
 	.load = kvm_load,

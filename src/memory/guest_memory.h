@@ -1,7 +1,8 @@
-/* How much of its RAM a running guest has, and what it says it needs: the part
- * of a memory balloon that whoever moves memory between machines sees. A balloon
- * device embeds struct guest_memory and fills in its ops, so that it does not
- * matter which one the guest has a driver for.
+/* How much RAM a running guest has, and what it says it needs: the part of a
+ * memory balloon or of a device for hot-added memory that whoever moves memory
+ * between machines sees. A device embeds struct guest_memory and fills in its
+ * ops, so that it does not matter which one the guest has a driver for;
+ * vm/assignment.c makes one of several.
  *
  * A target is a wish: the guest follows in its own time, or does not. Board lock
  * held in every call, and when `changed` is called. */
@@ -26,10 +27,12 @@ struct guest_memory_statistics {
 };
 
 struct guest_memory_status {
-	uint64_t size;		/* bytes of RAM in all */
+	uint64_t size;		/* the most that the guest can have */
+	uint64_t fixed;		/* of which it was told when it started */
 	uint64_t target;	/* what the guest is wished to have */
-	uint64_t current;	/* what it has: size less the balloon */
+	uint64_t current;	/* what it has */
 	bool driver_present;	/* a driver runs that follows the target */
+	bool grows;		/* one runs that follows it above `fixed` */
 	struct guest_memory_statistics statistics;
 };
 
@@ -48,7 +51,7 @@ struct guest_memory {
 	void *owner;
 };
 
-/* bytes: rounded up to whole pages; more than there is means all of it. The
+/* bytes: rounded up to what the device deals in; above size: size. The
  * target outlives the guest's resets. */
 static inline void guest_memory_set_target(struct guest_memory *g, uint64_t bytes)
 {

@@ -17,7 +17,10 @@ enum {
 	KIB_SHIFT = 10,
 	ASK_MS = 500,
 	SILENT_MS = 15000,	/* a worker that does not answer is left alone this long */
+	STUCK_MS = 20000,	/* a guest that does not move for so long does not follow */
 };
+
+#define STALE_SECONDS 30.0	/* statistics of the guest's time that long ago are none */
 
 #define MEMORY_STEP ((int64_t)(2 * MIB))
 #define RESERVE_LEAST ((int64_t)(128 * MIB))
@@ -38,9 +41,21 @@ static int64_t clamp(const struct balance_vm *vm, int64_t amount)
 	return at_least(vm->minimum, at_most(vm->maximum, amount));
 }
 
+static int64_t with_buffer(const struct balance_vm *vm, int64_t demand)
+{
+	return clamp(vm, demand + demand / PERCENT * vm->buffer);
+}
+
 static int64_t ideal(const struct balance_vm *vm)
 {
-	return clamp(vm, vm->demand + vm->demand / PERCENT * vm->buffer);
+	return with_buffer(vm, vm->demand);
+}
+
+/* What it should come to, as far as its guest can go. A demand that rises will
+ * be higher when what is given now has come. */
+static int64_t goal_of(const struct balance_vm *vm)
+{
+	return at_most(with_buffer(vm, vm->demand + vm->rise), at_least(vm->most, vm->minimum));
 }
 
 static bool moves(const struct balance_vm *vm)
@@ -84,14 +99,19 @@ void balance_share(struct balance_vm *vms, unsigned count, int64_t free_bytes)
 		struct balance_vm *vm = &vms[i];
 		if (!vm->hypervisor)
 			continue;
-		vm->target = at_least(at_least(vm->wanted, vm->assigned), at_most(vm->startup, vm->maximum));
+		vm->target = at_least(at_least(vm->wanted, vm->assigned), at_most(vm->startup, vm->most));
 		free_bytes -= vm->target - vm->wanted;
 	}
 	for (unsigned i = 0; i < count; i++) {
 		struct balance_vm *vm = order[i];
-		int64_t goal = ideal(vm), change = goal - vm->wanted;
+		int64_t goal = goal_of(vm), change = goal - vm->wanted;
+		if (vm->stuck && vm->assigned < vm->wanted && !vm->hypervisor) {
+			free_bytes += vm->wanted - vm->assigned;
+			vm->target = vm->assigned;
+			continue;
+		}
 		if (!moves(vm) || (llabs(change) < vm->wanted / CALM_PART && goal != vm->minimum &&
-				   goal != vm->maximum))
+				   goal != at_most(vm->maximum, vm->most)))
 			continue;
 		if (change > 0) {
 			int64_t given = at_most(change, at_least(free_bytes, 0)) / MEMORY_STEP * MEMORY_STEP;
@@ -156,7 +176,7 @@ int64_t host_memory_free(struct service *s)
 {
 	int64_t left = meminfo("MemAvailable");
 	for (struct machine *m = s->machines; m; m = m->next)
-		left -= at_least(m->assigned - resident(m->pid), 0);
+		left -= at_least(m->promised - resident(m->pid), 0);
 	return left;
 }
 
@@ -173,23 +193,30 @@ static bool read_vm(struct machine *m, json_t *vm, struct balance_vm *b)
 		m->silent_until = service_now() + SILENT_MS;
 		return false;
 	}
-	int64_t boot = get_integer(state, "Memory");
+	bool dynamic = get_true(memory, "DynamicMemoryEnabled");
 	*b = (struct balance_vm){
 		.minimum = get_integer(memory, "Minimum"), .startup = get_integer(memory, "Startup"),
-		.maximum = at_most(get_integer(memory, "Maximum"), boot),
+		.maximum = get_integer(memory, "Maximum"), .most = get_integer(state, "MemoryMost"),
 		.buffer = get_integer(memory, "Buffer"), .priority = get_integer(memory, "Priority"),
 		.assigned = get_integer(state, "MemoryAssigned"),
 		.wanted = get_integer(state, "MemoryWanted"),
 		.demand = get_integer(state, "GuestDemand"),
-		.measured = get_true(state, "BalloonDriven") && get_true(state, "StatisticsKnown"),
+		.measured = get_true(state, "MemoryShrinks") && get_true(state, "StatisticsKnown") &&
+			json_real_value(json_object_get(state, "StatisticsAge")) < STALE_SECONDS,
 		.hypervisor = get_true(state, "HypervisorRunning"),
 	};
+	if (!dynamic)
+		b->minimum = b->maximum = b->startup;
 	json_decref(state);
-	/* Until its driver runs, the guest may use all that it was started with. */
+	if (m->assigned != b->assigned)
+		m->moved_at = service_now();
+	b->stuck = service_now() - m->moved_at > STUCK_MS;
 	m->assigned = b->assigned;
+	m->promised = at_least(b->assigned, b->wanted);
+	b->rise = b->measured && m->demand ? at_least(b->demand - m->demand, 0) : 0;
 	m->demand = b->measured ? b->demand : 0;
 	m->memory_status = balance_status(b);
-	return get_true(memory, "DynamicMemoryEnabled");
+	return true;
 }
 
 static void tell(struct machine *m, int64_t target)
@@ -200,6 +227,7 @@ static void tell(struct machine *m, int64_t target)
 	if (!answer)
 		log_line("The memory of %s cannot be set: %s", m->id, e.text);
 	json_decref(answer);
+	m->moved_at = service_now();
 }
 
 void balance_tick(struct service *s)

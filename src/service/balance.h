@@ -7,21 +7,31 @@
  * buffers. While a hypervisor runs inside a VM its amount is raised to Startup
  * if it is below, and then stands still.
  *
+ * Nothing of this trusts a guest. One without drivers, or whose statistics stop,
+ * stays as it is; what one was promised and does not take goes back to the
+ * others, and it may try again; a demand that it invents ends at its Maximum.
+ *
+ * A VM without Dynamic Memory has its Startup, which Set-VMMemory may change
+ * while it runs; under a hypervisor it keeps what it has just then.
+ *
  * The guest's side is small on purpose: an amount that is set, and demand that
- * is read. Today a virtio balloon is behind it (Worker.SetMemory and
- * Worker.State); Hyper-V's own protocol can come there. */
+ * is read (Worker.SetMemory and Worker.State). Today a virtio balloon and
+ * virtio-mem are behind it; Hyper-V's own protocol can come there. */
 #ifndef NESTOR_SERVICE_BALANCE_H
 #define NESTOR_SERVICE_BALANCE_H
 
 #include "service/service.h"
 
 struct balance_vm {
-	int64_t minimum, startup, maximum;	/* maximum: not above what it was started with */
+	int64_t minimum, startup, maximum;
+	int64_t most;		/* what its guest can grow to */
 	int64_t buffer, priority;
 	int64_t assigned;	/* what it has */
 	int64_t wanted;		/* what it is to have, as it was last told */
 	int64_t demand;
+	int64_t rise;		/* of the demand since the last round, at least 0 */
 	bool measured;		/* demand is known, and its guest follows */
+	bool stuck;		/* its guest has not come nearer to `wanted` for long */
 	bool hypervisor;	/* one runs inside */
 	int64_t target;		/* the answer: what it is to have now */
 };

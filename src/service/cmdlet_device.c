@@ -3,6 +3,7 @@
 
 #include "base/bits.h"
 #include "engine/engine.h"
+#include "service/balance.h"
 #include "service/machine.h"
 #include "service/settings.h"
 #include "service/vm_object.h"
@@ -173,11 +174,27 @@ static int check_amounts(struct call *c, const struct setting_target *t)
 	return -1;
 }
 
+/* Why a running VM cannot have that much just now; NULL: it can. */
+static const char *check_room(struct call *c, json_t *state, int64_t bytes)
+{
+	int64_t more = bytes - get_integer(state, "MemoryAssigned");
+	int64_t demand = get_true(state, "StatisticsKnown") ? get_integer(state, "GuestDemand") : 0;
+	int64_t left = host_memory_free(c->service);
+	if (more > 0 && more > left)
+		return call_text(c, "It would take %lld MB more; the host has %lld MB left.",
+				 (long long)(more / (int64_t)MIB),
+				 (long long)(left > 0 ? left / (int64_t)MIB : 0));
+	if (more < 0 && bytes < demand)
+		return call_text(c, "The guest uses %lld MB of its memory, and %lld MB would be less.",
+				 (long long)(demand / (int64_t)MIB), (long long)(bytes / (int64_t)MIB));
+	return NULL;
+}
+
 /* A running VM without Dynamic Memory gets another amount. */
 static int resize(struct call *c, const struct setting_target *t, struct machine *m, int64_t bytes)
 {
 	struct error e = { 0 };
-	const char *name = get_text(t->vm, "Name");
+	const char *name = get_text(t->vm, "Name"), *why;
 	json_t *state = machine_ask(m, "Worker.State", NULL, &e);
 	if (state && get_true(state, "HypervisorRunning")) {
 		settings_error(c, t, "InvalidState", nested_sentence,
@@ -186,11 +203,12 @@ static int resize(struct call *c, const struct setting_target *t, struct machine
 		json_decref(state);
 		return -1;
 	}
-	json_t *answer = state ? machine_ask(m, "Worker.SetMemory",
-		json_pack("{s:I}", "Bytes", (json_int_t)bytes), &e) : NULL;
+	why = state ? check_room(c, state, bytes) : e.text;
+	json_t *answer = why ? NULL : machine_ask(m, "Worker.SetMemory",
+		json_pack("{s:I}", "Bytes", (json_int_t)bytes), &e);
 	json_decref(state);
 	if (!answer) {
-		settings_error(c, t, "InvalidState", wrong_state_sentence, e.text,
+		settings_error(c, t, "InvalidState", wrong_state_sentence, why ? why : e.text,
 			call_text(c, "Stop-VM -Name '%s', change it, and start it again.", name));
 		return -1;
 	}

@@ -258,7 +258,7 @@ static int attach(struct machine *m, struct error *e)
 		m->process = process_open(m->pid);
 	if (!m->config)
 		m->config = machine_ask(m, "Worker.Config", NULL, e);
-	m->assigned = get_integer(m->config, "Assigned");
+	m->promised = get_integer(m->config, "Memory");
 	m->memory_status = "OK";
 	if (pthread_create(&m->watcher, NULL, watcher_run, m))
 		return error_set(e, STATUS_FAULT, "No thread can be started to watch the worker.");
@@ -370,7 +370,7 @@ int machine_start(struct service *s, const char *id, json_t *config, struct erro
 	struct machine *m = machine_new(s, id);
 	int answer = -1, status = 0, result = 0;
 	m->config = config;
-	m->assigned = get_integer(config, "Assigned");
+	m->promised = get_integer(config, "Memory");
 	m->memory_status = "OK";
 	m->state = MACHINE_STARTING;
 	m->child = true;

@@ -31,7 +31,9 @@ struct machine {
 	bool leaving;			/* the service goes: the watcher only ends */
 	off_t log_begin;		/* where this run's part of the log begins */
 	json_t *config;			/* what the worker was started with */
-	int64_t assigned, demand;	/* memory, at the last look */
+	int64_t promised;		/* memory: what it has or is to have */
+	int64_t assigned, demand;	/* at the last look */
+	int64_t moved_at;		/* ms: when the amount it has last changed, or was set */
 	const char *memory_status;
 	int64_t silent_until;		/* ms: not asked before */
 	uint64_t cpu_ticks, cpu_at;	/* CPU time at the last look, and when (ms) */

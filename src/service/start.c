@@ -130,19 +130,13 @@ static int check_memory(struct call *c, json_t *vm)
 			  get_text(vm, "Name")));
 }
 
-/* What the guest sees of RAM. With Dynamic Memory it is what the amount can
- * grow to, and the balloon takes the rest away as soon as its driver runs: up
- * to Maximum, but not more than the host has, nor so much that the guest's
- * tables of its pages fill what it starts with (Linux needs a 64th of it). */
-static int64_t boot_memory(json_t *memory)
+/* The most that the guest may be given while it runs: what the host has. It
+ * costs nothing before, and both Startup of a VM without Dynamic Memory and
+ * Maximum of one with it may be raised meanwhile. */
+static int64_t most_memory(json_t *memory)
 {
-	enum { GROWTH = 8 };
-	int64_t startup = get_integer(memory, "Startup"), most = get_integer(memory, "Maximum");
-	int64_t host = host_memory_total() / (int64_t)(2 * MIB) * (int64_t)(2 * MIB);
-	if (!get_true(memory, "DynamicMemoryEnabled"))
-		return startup;
-	most = most < startup * GROWTH ? most : startup * GROWTH;
-	most = most < host ? most : host;
+	int64_t startup = get_integer(memory, "Startup"), most = host_memory_total();
+	most = most / (int64_t)(2 * MIB) * (int64_t)(2 * MIB);
 	most = most < (int64_t)VM_MEMORY_MAX ? most : (int64_t)VM_MEMORY_MAX;
 	return most > startup ? most : startup;
 }
@@ -328,8 +322,8 @@ int start_vm(struct call *c, json_t *vm)
 	json_t *copy = json_deep_copy(vm), *disks = json_array();
 	json_t *memory = json_object_get(vm, "Memory");
 	json_t *config = json_pack("{s:s,s:s,s:I,s:I,s:I,s:b,s:s,s:o}", "Id", id, "Name", name,
-		"Memory", (json_int_t)boot_memory(memory),
-		"Assigned", (json_int_t)get_integer(memory, "Startup"),
+		"Memory", (json_int_t)get_integer(memory, "Startup"),
+		"MemoryMost", (json_int_t)most_memory(memory),
 		"Processors", (json_int_t)get_integer(processor, "Count"),
 		"ExposeVirtualizationExtensions", get_true(processor, "ExposeVirtualizationExtensions"),
 		"Engine", engine, "Disks", disks);

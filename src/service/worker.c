@@ -103,15 +103,17 @@ static int take_config(struct worker *w, struct error *e)
 	size_t i;
 	json_int_t processors = json_integer_value(json_object_get(j, "Processors"));
 	json_int_t memory = json_integer_value(json_object_get(j, "Memory"));
+	json_int_t most = json_integer_value(json_object_get(j, "MemoryMost"));
 	const char *engine = text(j, "Engine");
 	if (processors < 1 || processors > ENGINE_MAX_PROCESSORS ||
-	    memory < (json_int_t)VM_MEMORY_MIN || memory > (json_int_t)VM_MEMORY_MAX)
+	    memory < (json_int_t)VM_MEMORY_MIN || memory > (json_int_t)VM_MEMORY_MAX ||
+	    most < 0 || most > (json_int_t)VM_MEMORY_MAX)
 		return error_set(e, STATUS_USAGE,
-			"The worker's configuration has %lld processors and %lld bytes of memory.",
-			processors, memory);
+			"The worker's configuration has %lld processors and %lld bytes of memory, at most %lld.",
+			processors, memory, most);
 	*c = (struct vm_config){
 		.memory = (uint64_t)memory,
-		.assigned = (uint64_t)json_integer_value(json_object_get(j, "Assigned")),
+		.memory_most = (uint64_t)most,
 		.processors = (unsigned)processors,
 		.engine = !strcmp(engine, "soft") ? VM_ENGINE_SOFT :
 			!strcmp(engine, "kvm") ? VM_ENGINE_KVM : VM_ENGINE_AUTO,
@@ -167,21 +169,20 @@ static const char *state_name(struct worker *w)
 
 static void do_state(struct worker *w, struct rpc_call *c)
 {
-	struct board_memory m;
-	const char *problem = vm_disk_problem(w->vm);
+	struct guest_memory_status m;
 	vm_memory(w->vm, &m);
-	rpc_answer(c, json_pack("{s:s,s:s,s:s,s:i,s:s,s:f,s:b,s:I,s:s,s:I,s:I,s:b,s:b,s:I,s:I,s:I,s:f}",
+	rpc_answer(c, json_pack("{s:s,s:s,s:i,s:s,s:f,s:b,s:I,s:s,s:I,s:I,s:I,s:b,s:b,s:b,s:I,s:I,s:I,s:f}",
 		"Id", text(w->config_json, "Id"),
 		"State", state_name(w),
-		"Problem", problem ? problem : "",
 		"Pid", (int)getpid(),
 		"Engine", w->engine,
 		"Uptime", (double)vm_uptime(w->vm) / NS_PER_SECOND,
 		"HypervisorRunning", vm_hypervisor_running(w->vm),
 		"Memory", (json_int_t)w->config.memory,
 		"Console", w->console,
-		"MemoryAssigned", (json_int_t)m.assigned, "MemoryWanted", (json_int_t)m.wanted,
-		"BalloonDriven", m.driven,
+		"MemoryAssigned", (json_int_t)m.current, "MemoryWanted", (json_int_t)m.target,
+		"MemoryMost", (json_int_t)(m.grows ? m.size : m.fixed),
+		"MemoryShrinks", m.driver_present, "MemoryGrows", m.grows,
 		"StatisticsKnown", m.statistics.known,
 		"GuestTotal", (json_int_t)m.statistics.total,
 		"GuestAvailable", (json_int_t)m.statistics.available,
@@ -234,21 +235,26 @@ static void do_resume(struct worker *w, struct rpc_call *c)
 static void do_set_memory(struct worker *w, struct rpc_call *c)
 {
 	json_int_t bytes = json_integer_value(json_object_get(rpc_params(c), "Bytes"));
-	struct board_memory m;
-	char text[256];
+	struct guest_memory_status m;
+	char text[256] = "";
 	vm_memory(w->vm, &m);
-	if (!m.driven) {
-		rpc_refuse(c, RPC_INTERNAL_ERROR,
-			   "The guest has no driver for the memory balloon running (virtio_balloon in Linux).");
-	} else if (bytes < (json_int_t)VM_MEMORY_MIN || (uint64_t)bytes > m.size) {
+	if (bytes < (json_int_t)VM_MEMORY_MIN || (uint64_t)bytes > m.size)
 		snprintf(text, sizeof text,
-			 "It was started with %llu MB, and cannot have more before it is started again.",
-			 (unsigned long long)(m.size / MIB));
+			 "It runs with %llu MB and can grow to %llu MB on this host before it is started again.",
+			 (unsigned long long)(m.current / MIB), (unsigned long long)(m.size / MIB));
+	else if ((uint64_t)bytes > m.fixed && (uint64_t)bytes > m.current && !m.grows)
+		snprintf(text, sizeof text,
+			 "The guest has no driver for memory beyond the %llu MB that it was started with (virtio_mem in Linux).",
+			 (unsigned long long)(m.fixed / MIB));
+	else if (!m.driver_present)
+		snprintf(text, sizeof text,
+			 "The guest has no driver for the memory balloon running (virtio_balloon in Linux).");
+	if (*text) {
 		rpc_refuse(c, RPC_INVALID_PARAMS, text);
-	} else {
-		vm_assign_memory(w->vm, (uint64_t)bytes);
-		rpc_answer(c, json_true());
+		return;
 	}
+	vm_assign_memory(w->vm, (uint64_t)bytes);
+	rpc_answer(c, json_true());
 }
 
 /* Plug an adapter's cable into its port at the switch with this socket. */

@@ -44,6 +44,7 @@ enum {
 	EVENT_PARK = 1 << 7,		/* another processor needs to be alone (split lock) */
 	EVENT_CODE = 1 << 8,		/* others decoded code in new pages: tlb_follow_code_marks */
 	EVENT_TRAP = 1 << 9,		/* db_trap is set */
+	EVENT_UNPLUGGED = 1 << 10,	/* RAM went: no translation to it may be used */
 };
 
 /* Why instructions execute one at a time (cpu->step). */

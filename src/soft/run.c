@@ -163,6 +163,10 @@ static void boundary(struct cpu *cpu, uint32_t events)
 	cpu->block = NULL;
 	if (events & EVENT_CODE)
 		tlb_follow_code_marks(cpu);
+	if (events & EVENT_UNPLUGGED) {
+		atomic_fetch_and(&cpu->events, ~(uint32_t)EVENT_UNPLUGGED);
+		tlb_flush_all(cpu);
+	}
 	if (events & EVENT_PARK) {
 		leave_running(cpu);
 		enter_running(cpu);

@@ -222,6 +222,13 @@ static bool soft_hypervisor_running(struct engine *g)
 	return false;
 }
 
+static bool soft_plugged(struct engine *g, uint64_t pa, uint64_t n, bool in)
+{
+	for (unsigned i = 0; !in && i < g->config.processors; i++)
+		atomic_fetch_or(&soft_of(g)->cpu[i]->events, EVENT_UNPLUGGED);
+	return true;
+}
+
 static void soft_report(struct engine *g, FILE *out)
 {
 	struct timespec now;
@@ -277,6 +284,7 @@ const struct engine_ops soft_engine_ops = {
 	.extint = soft_extint,
 	.nmi = soft_nmi,
 	.hypervisor_running = soft_hypervisor_running,
+	.plugged = soft_plugged,
 	.report = soft_report,
 	.save = soft_save,
 	.load = soft_load,

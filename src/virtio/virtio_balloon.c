@@ -10,6 +10,9 @@
  * part in the balloon are kept small. Each of those may cost the host two more
  * mappings, of which a process has some 65000: hence SMALL_MAX.
  *
+ * RAM that is plugged in (virtio_mem.c) is RAM like the other; what is plugged
+ * out is in the balloon no more.
+ *
  * The driver's one statistics buffer comes filled, stays here for PERIOD and
  * goes back, upon which the driver fills it anew. */
 #include "virtio/virtio_balloon.h"
@@ -67,6 +70,7 @@ struct balloon {
 	bool has_buffer;		/* the statistics buffer is here */
 	struct virtq_chain buffer;
 	struct guest_memory_statistics statistics;
+	uint64_t uncounted;		/* RAM that the system never counted as its own */
 	uint64_t told_at;		/* when they came; VM time */
 };
 
@@ -77,19 +81,17 @@ static struct balloon *balloon_of(const struct virtio_device *v)
 
 static uint64_t held_words(const struct memory *m)
 {
-	return ((m->size >> PAGE_SHIFT) + WORD_BITS - 1) / WORD_BITS;
+	return ((m->span >> PAGE_SHIFT) + WORD_BITS - 1) / WORD_BITS;
 }
 
 static uint64_t large_pages(const struct memory *m)
 {
-	return (m->size + MEMORY_LARGE_PAGE - 1) / MEMORY_LARGE_PAGE;
+	return (m->span + MEMORY_LARGE_PAGE - 1) / MEMORY_LARGE_PAGE;
 }
 
-/* Guest-physical address of the page of RAM with this number. */
-static uint64_t page_address(const struct memory *m, uint64_t page)
+static uint64_t at_most(uint64_t a, uint64_t b)
 {
-	uint64_t at = page << PAGE_SHIFT;
-	return at < m->low_size ? at : at - m->low_size + MEMORY_HIGH_BASE;
+	return a < b ? a : b;
 }
 
 static void changed(struct balloon *b)
@@ -107,9 +109,7 @@ static void keep_small(struct balloon *b, uint64_t index, bool small)
 		return;
 	l->small = small;
 	b->small_pages += small ? 1 : -1u;
-	memory_allow_large(b->virtio.memory,
-			   page_address(b->virtio.memory, index * MEMORY_LARGE_PAGE >> PAGE_SHIFT),
-			   !small);
+	memory_allow_large(b->virtio.memory, index * MEMORY_LARGE_PAGE, !small);
 }
 
 static void hold(struct balloon *b, uint64_t page, bool in)
@@ -212,6 +212,30 @@ static bool report(struct virtio_device *v, const struct virtq_chain *c, uint32_
 
 /* Statistics. */
 
+/* What the system must keep, from what it counts as its own and what it could
+ * give. What it never counted was taken before, as for its kernel, and is demand
+ * too; but RAM that was plugged in and that it has not taken into use is not. */
+static void take_demand(struct balloon *b)
+{
+	struct guest_memory_statistics *s = &b->statistics;
+	const struct memory *m = b->virtio.memory;
+	uint64_t present = memory_present(m), in = b->held_pages << PAGE_SHIFT;
+	uint64_t plugged = present - m->size, idle = 0;
+	/* Linux goes on counting what it may take back when memory runs out. */
+	bool counts_held = virtio_has(&b->virtio, VIRTIO_BALLOON_F_DEFLATE_ON_OOM);
+	uint64_t counted = at_most(s->total, present);
+	s->total = counts_held ? counted - at_most(in, counted) : at_most(counted, present - in);
+	if (!counts_held)
+		counted = at_most(counted + in, present);
+	if (!s->known)
+		b->uncounted = present - counted;
+	if (counted + b->uncounted < present)
+		idle = at_most(present - counted - b->uncounted, plugged);
+	s->available = at_most(s->available, s->total);
+	s->demand = present - in - s->available;
+	s->demand -= at_most(idle, s->demand);
+}
+
 static void read_statistics(struct balloon *b)
 {
 	struct guest_memory_statistics *s = &b->statistics;
@@ -227,7 +251,7 @@ static void read_statistics(struct balloon *b)
 	};
 	uint8_t bytes[STATISTICS_MAX * STATISTIC_SIZE];
 	uint32_t n = b->buffer.out_bytes < sizeof bytes ? b->buffer.out_bytes : sizeof bytes;
-	uint64_t size = b->virtio.memory->size, in = b->held_pages << PAGE_SHIFT, told = 0;
+	uint64_t told = 0;
 	virtq_copy_out(&b->buffer, b->virtio.memory, 0, bytes, n);
 	for (uint32_t i = 0; i + STATISTIC_SIZE <= n; i += STATISTIC_SIZE) {
 		uint64_t tag = load_le(bytes + i, sizeof(uint16_t));
@@ -241,14 +265,7 @@ static void read_statistics(struct balloon *b)
 		return;
 	if (!(told & BIT(VIRTIO_BALLOON_S_AVAIL)))	/* an old driver */
 		s->available = s->free;
-	/* Linux goes on counting what it may take back when memory runs out. */
-	if (virtio_has(&b->virtio, VIRTIO_BALLOON_F_DEFLATE_ON_OOM))
-		s->total -= in < s->total ? in : s->total;
-	if (s->total > size - in)
-		s->total = size - in;
-	if (s->available > s->total)
-		s->available = s->total;
-	s->demand = size - in - s->available;
+	take_demand(b);
 	s->known = true;
 	b->told_at = clock_now(b->clock);
 }
@@ -359,7 +376,7 @@ static bool load_word(struct balloon *b, uint64_t index, uint64_t word)
 	const struct memory *m = b->virtio.memory;
 	for (; word; word &= word - 1) {
 		uint64_t page = index * WORD_BITS + (unsigned)__builtin_ctzll(word);
-		if (memory_offset(m, page_address(m, page)) < 0)
+		if (memory_offset(m, memory_address(m, page << PAGE_SHIFT)) < 0)
 			return false;
 		hold(b, page, true);
 	}
@@ -377,7 +394,7 @@ static void load(struct virtio_device *v, struct state *s)
 	for (uint64_t i = 0; i < held_words(v->memory); i++)
 		if (!load_word(b, i, state_get(s, sizeof *b->held)))
 			s->failed = true;
-	if (b->config.num_pages > v->memory->size >> PAGE_SHIFT)
+	if (b->config.num_pages > memory_present(v->memory) >> PAGE_SHIFT)
 		s->failed = true;
 	if (b->has_buffer && !s->failed)
 		timer_set(b->clock, &b->timer, clock_now(b->clock) + PERIOD);
@@ -401,7 +418,7 @@ static const struct virtio_ops balloon_ops = {
 static void set_target(struct guest_memory *g, uint64_t bytes)
 {
 	struct balloon *b = container_of(g, struct balloon, guest_memory);
-	uint64_t size = b->virtio.memory->size;
+	uint64_t size = memory_present(b->virtio.memory);
 	uint32_t pages = bytes < size ? (uint32_t)((size - bytes) >> PAGE_SHIFT) : 0;
 	if (pages == b->config.num_pages && pages == b->held_pages)
 		return;
@@ -413,10 +430,11 @@ static void set_target(struct guest_memory *g, uint64_t bytes)
 static void get_status(const struct guest_memory *g, struct guest_memory_status *s)
 {
 	const struct balloon *b = container_of(g, const struct balloon, guest_memory);
-	uint64_t size = b->virtio.memory->size;
+	uint64_t size = memory_present(b->virtio.memory);
 	*s = (struct guest_memory_status){
 		.size = size,
-		.target = size - ((uint64_t)b->config.num_pages << PAGE_SHIFT),
+		.fixed = size,
+		.target = size - at_most((uint64_t)b->config.num_pages << PAGE_SHIFT, size),
 		.current = size - (b->held_pages << PAGE_SHIFT),
 		.driver_present = virtio_running(&b->virtio),
 		.statistics = b->statistics,
@@ -430,6 +448,13 @@ static const struct guest_memory_ops guest_memory_ops = { set_target, get_status
 struct guest_memory *virtio_balloon_guest_memory(struct virtio_device *v)
 {
 	return &balloon_of(v)->guest_memory;
+}
+
+void virtio_balloon_forget(struct virtio_device *v, uint64_t pa, uint64_t n)
+{
+	uint64_t first = (pa - v->memory->room_base + v->memory->room_offset) >> PAGE_SHIFT;
+	for (uint64_t page = first; page < first + (n >> PAGE_SHIFT); page++)
+		hold(balloon_of(v), page, false);
 }
 
 struct virtio_device *virtio_balloon_create(struct pci_bus *bus, unsigned slot, struct memory *m,

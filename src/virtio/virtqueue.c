@@ -21,22 +21,6 @@ enum {
 	DESC_ENTRY = sizeof(struct vring_desc),
 };
 
-/* Host address of n bytes of guest RAM, NULL when they are not all RAM. RAM
- * that is contiguous for the guest is contiguous for us, so only the ends of
- * the range and the legacy hole decide. */
-static uint8_t *ram_range(const struct memory *m, uint64_t address, uint64_t n)
-{
-	uint64_t last = address + n - 1;
-	if (!n || last < address)
-		return NULL;
-	uint8_t *first_host = memory_host(m, address), *last_host = memory_host(m, last);
-	if (!first_host || !last_host || (uint64_t)(last_host - first_host) != n - 1)
-		return NULL;
-	if (address < MEMORY_LEGACY_HOLE_END && last >= MEMORY_LEGACY_HOLE)
-		return NULL;
-	return first_host;
-}
-
 static void wrote_range(struct memory *m, const uint8_t *host, uint64_t n)
 {
 	while (n) {
@@ -61,24 +45,28 @@ static enum virtq_result broken(struct virtq_fault *why, const char *format, ...
 	return VIRTQ_BROKEN;
 }
 
-/* The rings. Their addresses were checked when the queue was enabled, and RAM
- * never goes away, so these cannot fail. */
+/* The rings. Their addresses were checked when the queue was enabled. A driver
+ * that has unplugged memory under them since finds no buffers taken and nothing
+ * written. */
 
-static uint16_t load16(const struct memory *m, uint64_t address)
+static uint16_t load16(const struct memory *m, uint64_t address, uint16_t otherwise)
 {
-	return __atomic_load_n((const uint16_t *)memory_host(m, address), __ATOMIC_ACQUIRE);
+	const uint8_t *host = memory_host(m, address);
+	return host ? __atomic_load_n((const uint16_t *)host, __ATOMIC_ACQUIRE) : otherwise;
 }
 
 static void store16(struct memory *m, uint64_t address, uint16_t value)
 {
 	uint8_t *host = memory_host(m, address);
+	if (!host)
+		return;
 	__atomic_store_n((uint16_t *)host, value, __ATOMIC_RELEASE);
 	wrote_range(m, host, sizeof value);
 }
 
 static uint16_t avail_index(const struct virtqueue *q, const struct memory *m)
 {
-	return load16(m, q->avail + offsetof(struct vring_avail, idx));
+	return load16(m, q->avail + offsetof(struct vring_avail, idx), q->next_avail);
 }
 
 static uint64_t avail_entry(const struct virtqueue *q, unsigned i)
@@ -109,7 +97,7 @@ void virtqueue_reset(struct virtqueue *q)
 static bool ring_fits(const struct memory *m, const char *name, uint64_t address, uint64_t bytes,
 		      unsigned align, struct virtq_fault *why)
 {
-	if (!(address % align) && ram_range(m, address, bytes))
+	if (!(address % align) && memory_range(m, address, bytes))
 		return true;
 	broken(why, "its %s at %#llx (%llu bytes, to be aligned to %u) is not in RAM or not aligned",
 	       name, (unsigned long long)address, (unsigned long long)bytes, align);
@@ -160,7 +148,7 @@ static enum virtq_result add_segment(struct virtq_chain *c, const struct memory 
 	uint32_t *bytes = in ? &c->in_bytes : &c->out_bytes;
 	if (!in && c->in_count)
 		return broken(why, "a readable descriptor follows a writable one");
-	if (d->len && !ram_range(m, d->addr, d->len))
+	if (d->len && !memory_range(m, d->addr, d->len))
 		return broken(why, "a descriptor points at %#llx+%#x, which is not RAM",
 			      (unsigned long long)d->addr, d->len);
 	if (d->len > UINT32_MAX - *bytes)
@@ -185,7 +173,7 @@ static enum virtq_result enter_table(const struct virtqueue *q, const struct mem
 		return broken(why, "an indirect descriptor has a next one");
 	if (!d->len || d->len % DESC_ENTRY)
 		return broken(why, "an indirect table is %u bytes long", d->len);
-	t->host = ram_range(m, d->addr, d->len);
+	t->host = memory_range(m, d->addr, d->len);
 	t->entries = d->len / DESC_ENTRY;
 	if (!t->host)
 		return broken(why, "an indirect table at %#llx+%#x is not RAM",
@@ -198,8 +186,11 @@ static enum virtq_result enter_table(const struct virtqueue *q, const struct mem
 static enum virtq_result walk(const struct virtqueue *q, const struct memory *m, unsigned at,
 			      struct virtq_chain *c, struct virtq_fault *why)
 {
-	struct table t = { memory_host(m, q->desc), q->size };
+	struct table t = { memory_range(m, q->desc, q->size * (uint64_t)DESC_ENTRY), q->size };
 	bool inside = false;
+	if (!t.host)
+		return broken(why, "the descriptor table at %#llx is no RAM any more",
+			      (unsigned long long)q->desc);
 	for (;;) {
 		if (at >= t.entries)
 			return broken(why, "descriptor %u is beyond its table of %u", at, t.entries);
@@ -240,7 +231,7 @@ enum virtq_result virtqueue_pop(struct virtqueue *q, struct memory *m,
 	if (waiting > q->size)
 		return broken(why, "its available index runs %u ahead, more than its size %u",
 			      waiting, q->size);
-	chain->head = load16(m, avail_entry(q, q->next_avail));
+	chain->head = load16(m, avail_entry(q, q->next_avail), 0);
 	chain->out_count = chain->in_count = 0;
 	chain->out_bytes = chain->in_bytes = 0;
 	q->next_avail++;
@@ -250,10 +241,12 @@ enum virtq_result virtqueue_pop(struct virtqueue *q, struct memory *m,
 void virtqueue_push(struct virtqueue *q, struct memory *m, uint16_t head, uint32_t written)
 {
 	uint8_t *entry = memory_host(m, used_entry(q, q->next_used));
-	/* Aligned to 4, not to 8: two stores. */
-	host_store(entry + offsetof(struct vring_used_elem, id), head, 4);
-	host_store(entry + offsetof(struct vring_used_elem, len), written, 4);
-	wrote_range(m, entry, USED_ENTRY);
+	if (entry) {
+		/* Aligned to 4, not to 8: two stores. */
+		host_store(entry + offsetof(struct vring_used_elem, id), head, 4);
+		host_store(entry + offsetof(struct vring_used_elem, len), written, 4);
+		wrote_range(m, entry, USED_ENTRY);
+	}
 	q->next_used++;
 	store16(m, q->used + offsetof(struct vring_used, idx), q->next_used);
 }
@@ -275,8 +268,8 @@ bool virtqueue_should_interrupt(struct virtqueue *q, const struct memory *m)
 	q->signalled = now;
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (q->event_index)
-		return vring_need_event(load16(m, used_event(q)), now, old);
-	return !(load16(m, q->avail) & VRING_AVAIL_F_NO_INTERRUPT);
+		return vring_need_event(load16(m, used_event(q), old), now, old);
+	return !(load16(m, q->avail, 0) & VRING_AVAIL_F_NO_INTERRUPT);
 }
 
 unsigned virtq_iovec(const struct virtq_chain *c, const struct memory *m, bool in, uint32_t skip,
@@ -292,7 +285,10 @@ unsigned virtq_iovec(const struct virtq_chain *c, const struct memory *m, bool i
 		uint32_t part = s[i].length - skip;
 		if (part > n)
 			part = n;
-		iov[count++] = (struct iovec){ memory_host(m, s[i].address + skip), part };
+		uint8_t *host = memory_range(m, s[i].address + skip, part);
+		if (!host)
+			break;		/* unplugged since */
+		iov[count++] = (struct iovec){ host, part };
 		skip = 0;
 		n -= part;
 	}

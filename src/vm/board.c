@@ -24,8 +24,10 @@
 #include "disk/disk.h"
 #include "virtio/virtio_balloon.h"
 #include "virtio/virtio_blk.h"
+#include "virtio/virtio_mem.h"
 #include "virtio/virtio_net.h"
 #include "virtio/virtio_rng.h"
+#include "vm/assignment.h"
 #include "vm/engine_select.h"
 
 #include <errno.h>
@@ -37,6 +39,8 @@ enum {
 	ISA_IRQS = 16,
 	MAX_DEVICES = 16,
 	BALLOON_SLOT = I440FX_FIRST_FREE_SLOT + 1 + VM_MAX_DISKS,
+	NETWORK_SLOT = BALLOON_SLOT + 1,
+	MEM_SLOT = NETWORK_SLOT + VM_MAX_NETWORKS,
 	RECEIVE_WAIT_NS = 10 * 1000 * 1000,
 };
 
@@ -65,7 +69,8 @@ struct board {
 	struct fw_cfg *fw_cfg;
 	struct virtio_device *rng;
 	struct virtio_device *balloon;
-	struct guest_memory *guest_memory;	/* the balloon's, which the policy uses */
+	struct virtio_device *mem;	/* NULL: the guest cannot grow */
+	struct assignment *assignment;	/* of the two, which the policy uses */
 	struct disk *disk[VM_MAX_DISKS];
 	struct virtio_device *blk[VM_MAX_DISKS];
 	struct virtio_device *net[VM_MAX_NETWORKS];
@@ -149,15 +154,6 @@ size_t board_serial_receive(struct board *b, const uint8_t *bytes, size_t n)
 	return taken;
 }
 
-const char *board_disk_problem(const struct board *b)
-{
-	const char *problem = NULL;
-	for (unsigned i = 0; i < VM_MAX_DISKS && !problem; i++)
-		if (b->disk[i])
-			problem = disk_problem(b->disk[i]);
-	return problem;
-}
-
 void board_network_connect(struct board *b, unsigned adapter, int fd)
 {
 	pthread_mutex_lock(bus_lock(b->bus));
@@ -172,19 +168,17 @@ void board_power_button(struct board *b)
 	pthread_mutex_unlock(bus_lock(b->bus));
 }
 
-void board_memory(struct board *b, struct board_memory *m)
+void board_memory(struct board *b, struct guest_memory_status *s)
 {
-	struct guest_memory_status s;
 	pthread_mutex_lock(bus_lock(b->bus));
-	guest_memory_get_status(b->guest_memory, &s);
+	guest_memory_get_status(assignment_guest_memory(b->assignment), s);
 	pthread_mutex_unlock(bus_lock(b->bus));
-	*m = (struct board_memory){ s.size, s.current, s.target, s.driver_present, s.statistics };
 }
 
 void board_assign_memory(struct board *b, uint64_t bytes)
 {
 	pthread_mutex_lock(bus_lock(b->bus));
-	guest_memory_set_target(b->guest_memory, bytes);
+	guest_memory_set_target(assignment_guest_memory(b->assignment), bytes);
 	pthread_mutex_unlock(bus_lock(b->bus));
 }
 
@@ -251,13 +245,22 @@ static bool create_disk(struct board *b, unsigned i, struct error *e)
 static bool create_network(struct board *b, unsigned i, struct error *e)
 {
 	const struct vm_network *n = &b->config.network[i];
-	b->net[i] = virtio_net_create(b->pci, BALLOON_SLOT + 1 + i, b->memory,
+	b->net[i] = virtio_net_create(b->pci, NETWORK_SLOT + i, b->memory,
 				      bus_lock(b->bus), n->fd, n->mac, e);
 	return b->net[i];
 }
 
-/* The bus, with the host bridge, then the entropy device, the disks and the
- * network adapters. */
+/* Blocks of RAM came or went. */
+static bool memory_plugged(void *owner, uint64_t pa, uint64_t n, bool in)
+{
+	struct board *b = owner;
+	if (!in)
+		virtio_balloon_forget(b->balloon, pa, n);
+	return !b->engine || b->engine->ops->plugged(b->engine, pa, n, in);
+}
+
+/* The bus, with the host bridge, then the entropy device, the disks, the network
+ * adapters and the two devices for memory. */
 static bool create_pci(struct board *b, struct error *e)
 {
 	struct irq_line intx[PCI_INTX_LINES];
@@ -284,9 +287,14 @@ static bool create_pci(struct board *b, struct error *e)
 	b->balloon = virtio_balloon_create(b->pci, BALLOON_SLOT, b->memory, b->clock, e);
 	if (!b->balloon)
 		return false;
-	b->guest_memory = virtio_balloon_guest_memory(b->balloon);
-	if (b->config.assigned)
-		guest_memory_set_target(b->guest_memory, b->config.assigned);
+	if (b->memory->room_size) {
+		b->mem = virtio_mem_create(b->pci, MEM_SLOT, b->memory, b->clock,
+					   &(struct virtio_mem_host){ memory_plugged, b }, e);
+		if (!b->mem)
+			return false;
+	}
+	b->assignment = assignment_create(b->memory->size, virtio_balloon_guest_memory(b->balloon),
+					  b->mem ? virtio_mem_guest_memory(b->mem) : NULL, b->clock);
 	return true;
 }
 
@@ -300,7 +308,8 @@ struct board *board_create(const struct vm_config *config, struct machine_contro
 	b->bus = bus_create();
 	b->clock = clock_create(bus_lock(b->bus),
 				engine_option_given(config->engine_options, "icount"));
-	b->memory = memory_create(config->memory, e);
+	b->memory = memory_create_with_room(config->memory, config->memory_most > config->memory ?
+					    config->memory_most - config->memory : 0, e);
 	pthread_mutex_lock(bus_lock(b->bus));	/* the clock's thread runs already */
 	bool created = b->memory && create_chips(b, e) && create_pci(b, e);
 	if (created) {
@@ -370,6 +379,10 @@ void board_destroy(struct board *b)
 		if (b->disk[i])
 			disk_close(b->disk[i]);
 	}
+	if (b->assignment)
+		assignment_destroy(b->assignment);
+	if (b->mem)
+		virtio_mem_destroy(b->mem);
 	if (b->balloon)
 		virtio_balloon_destroy(b->balloon);
 	if (b->rng)

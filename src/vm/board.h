@@ -42,21 +42,11 @@ size_t board_serial_receive(struct board *b, const uint8_t *bytes, size_t n);
 /* Plug the cable of a network adapter (its place in the configuration) into
  * another port, whose socket is taken over; -1: nowhere. Takes the board lock. */
 void board_network_connect(struct board *b, unsigned adapter, int fd);
-/* What the host failed in first of a disk's requests; NULL: nothing. */
-const char *board_disk_problem(const struct board *b);
 /* Someone presses the power button. Takes the board lock. */
 void board_power_button(struct board *b);
-/* What the guest has and says of its memory. */
-struct board_memory {
-	uint64_t size;		/* its RAM */
-	uint64_t assigned;	/* less what the balloon holds */
-	uint64_t wanted;	/* what it is to be */
-	bool driven;		/* the guest has a driver for the balloon */
-	struct guest_memory_statistics statistics;
-};
-/* Takes the board lock. */
-void board_memory(struct board *b, struct board_memory *m);
-/* The guest is to have this much, at most its RAM. Takes the board lock. */
+/* What the guest has and says of its memory. Takes the board lock. */
+void board_memory(struct board *b, struct guest_memory_status *s);
+/* The guest is to have this much. Takes the board lock. */
 void board_assign_memory(struct board *b, uint64_t bytes);
 /* The VM's time stands still, or goes on. No processor runs. */
 void board_pause(struct board *b, bool paused);

@@ -51,7 +51,7 @@ struct vm_config {
 	const char *initrd[VM_MAX_INITRDS];
 	unsigned initrds;
 	const char *append;
-	uint64_t assigned;	/* not 0: this much of the memory is the guest's at first, the rest the balloon's */
+	uint64_t memory_most;	/* more than memory: so much it may have while it runs */
 	struct vm_disk disk[VM_MAX_DISKS];
 	unsigned disks;
 	struct vm_network network[VM_MAX_NETWORKS];

@@ -46,7 +46,7 @@ struct vm {
 	int wake;		/* eventfd: look at the fields below */
 	int signals;		/* signalfd */
 	sigset_t old_mask;
-	uint64_t began, ended;	/* host ns */
+	_Atomic uint64_t began, ended;	/* host ns; 0: not yet */
 	char said[512];		/* why it ended */
 
 	pthread_mutex_t lock;	/* guards what follows */
@@ -476,11 +476,6 @@ void vm_network_connect(struct vm *vm, unsigned adapter, int fd)
 	board_network_connect(vm->board, adapter, fd);
 }
 
-const char *vm_disk_problem(struct vm *vm)
-{
-	return board_disk_problem(vm->board);
-}
-
 /* Lock held: it runs, or will again after a reset. */
 static bool goes_on(const struct vm *vm)
 {
@@ -518,12 +513,13 @@ bool vm_is_paused(struct vm *vm)
 
 uint64_t vm_uptime(const struct vm *vm)
 {
-	return vm->began ? host_now() - vm->began : 0;
+	uint64_t began = vm->began, ended = vm->ended;
+	return began ? (ended ? ended : host_now()) - began : 0;
 }
 
-void vm_memory(struct vm *vm, struct board_memory *m)
+void vm_memory(struct vm *vm, struct guest_memory_status *s)
 {
-	board_memory(vm->board, m);
+	board_memory(vm->board, s);
 }
 
 void vm_assign_memory(struct vm *vm, uint64_t bytes)
@@ -538,10 +534,10 @@ bool vm_hypervisor_running(struct vm *vm)
 
 void vm_report(struct vm *vm, FILE *out)
 {
-	fprintf(out, "report: engine %s, %u processor%s, %llu MiB, %.3f s from start to end\n",
+	fprintf(out, "report: engine %s, %u processor%s, %llu MiB, %.3f s from start to %s\n",
 		vm->ops->name, vm->config.processors, vm->config.processors == 1 ? "" : "s",
 		(unsigned long long)(vm->config.memory / MIB),
-		(double)(vm->ended - vm->began) / NS_PER_SECOND);
+		(double)vm_uptime(vm) / NS_PER_SECOND, vm->ended ? "end" : "now");
 	vm->ops->report(vm->engine, out);
 }
 

@@ -13,14 +13,20 @@
 #include "virtio/virtio_balloon.h"
 #include "virtio/virtio_blk.h"
 #include "virtio/virtio_console.h"
+#include "virtio/virtio_mem.h"
 #include "virtio/virtio_rng.h"
 
 #include <linux/virtio_ids.h>
+#include <linux/virtio_mem.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { ROUNDS = 240, STEPS = 1500, DISK_BYTES = 1 << 20, QUEUE_SIZE = 16, HOLE_FILL = 0xc3 };
+enum {
+	ROUNDS = 240, STEPS = 1500, DISK_BYTES = 1 << 20, QUEUE_SIZE = 16, HOLE_FILL = 0xc3,
+	ROOM_BLOCKS = 8,
+};
+#define ROOM_BYTES (ROOM_BLOCKS * MEMORY_LARGE_PAGE)
 
 static uint64_t seed_state;
 
@@ -59,7 +65,7 @@ static uint64_t value(void)
 	}
 }
 
-enum kind { BLK, CONSOLE, RNG, BALLOON, KINDS };
+enum kind { BLK, CONSOLE, RNG, BALLOON, MEM, KINDS };
 
 static struct rig rig;
 static struct disk *disk;
@@ -75,13 +81,21 @@ static void sink_write(void *owner, const uint8_t *bytes, size_t n)
 	(void)last;
 }
 
+/* An engine that sometimes has no place for more. */
+static bool mem_plugged(void *owner, uint64_t pa, uint64_t n, bool in)
+{
+	return !in || below(8);
+}
+
 static struct virtio_device *create(enum kind kind, struct error *e)
 {
 	static const struct virtio_console_sink sink = { .write = sink_write };
+	static const struct virtio_mem_host host = { mem_plugged, NULL };
 	switch (kind) {
 	case BLK: return virtio_blk_create(rig.pci, RIG_SLOT, rig.memory, disk, e);
 	case CONSOLE: return virtio_console_create(rig.pci, RIG_SLOT, rig.memory, &sink, e);
 	case BALLOON: return virtio_balloon_create(rig.pci, RIG_SLOT, rig.memory, vm_clock, e);
+	case MEM: return virtio_mem_create(rig.pci, RIG_SLOT, rig.memory, vm_clock, &host, e);
 	default: return virtio_rng_create(rig.pci, RIG_SLOT, rig.memory, e);
 	}
 }
@@ -186,6 +200,25 @@ static void offer_to_balloon(void)
 	rig_kick(&rig, queue);
 }
 
+/* A request for blocks, nearly all of them in the room; sometimes from there,
+ * or with the answer into there. */
+static void offer_to_mem(void)
+{
+	uint64_t base = rig.memory->room_base, block = MEMORY_LARGE_PAGE;
+	uint64_t request = below(8) ? RIG_DATA : base + below(ROOM_BYTES);
+	struct virtio_mem_req r = { .type = (uint16_t)(below(16) ? below(4) : value()),
+		.u.plug.addr = below(16) ? base + below(ROOM_BLOCKS) * block : value(),
+		.u.plug.nb_blocks = (uint16_t)(below(16) ? below(4) : value()) };
+	memory_write(rig.memory, request, &r, sizeof r);
+	if (!rig.queue[0].size)
+		return;
+	rig_offer(&rig, 0, (const struct piece[]){
+		{ request, sizeof r, false },
+		{ below(8) ? RIG_DATA + 64 : base + below(ROOM_BYTES), sizeof(struct virtio_mem_resp), true },
+		}, 2);
+	rig_kick(&rig, 0);
+}
+
 /* What comes to a device from elsewhere. */
 static void from_outside(void)
 {
@@ -198,6 +231,11 @@ static void from_outside(void)
 		clock_advance(vm_clock, below(2 * NS_PER_SECOND));
 		clock_run_due(vm_clock);
 		guest_memory_set_target(virtio_balloon_guest_memory(rig.device), value());
+		break;
+	case VIRTIO_ID_MEM:
+		clock_advance(vm_clock, below(NS_PER_SECOND));
+		clock_run_due(vm_clock);
+		guest_memory_set_target(virtio_mem_guest_memory(rig.device), below(2) ? below(ROOM_BYTES) : value());
 	}
 }
 
@@ -238,6 +276,8 @@ static void step(void)
 	case 38 ... 57:
 		if (rig.device->ops->type == VIRTIO_ID_BALLOON && below(4))
 			offer_to_balloon();
+		else if (rig.device->ops->type == VIRTIO_ID_MEM && below(8))
+			offer_to_mem();
 		else
 			offer();
 		break;
@@ -261,13 +301,15 @@ static bool served(enum kind kind)
 		{ RIG_DATA, 16, false }, { RIG_DATA + 512, 512, true }, { RIG_DATA + 256, 1, true },
 	};
 	const struct piece in = { RIG_DATA, 64, true }, out = { RIG_DATA, 64, false };
+	const struct piece mem[] = { { RIG_DATA, 24, false }, { RIG_DATA + 64, 10, true } };
 	uint32_t head, length;
 	unsigned queue = kind == CONSOLE;
 	pci_bus_device(rig.pci)->ops->reset(pci_bus_device(rig.pci));
 	rig_write(&rig, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
 	rig_start(&rig, rig.device->ops->queues, QUEUE_SIZE, 0);
 	memory_fill(rig.memory, RIG_DATA, 0, 1024);
-	rig_offer(&rig, queue, kind == BLK ? blk : kind == RNG ? &in : &out, kind == BLK ? 3 : 1);
+	rig_offer(&rig, queue, kind == BLK ? blk : kind == RNG ? &in : kind == MEM ? mem : &out,
+		  kind == BLK ? 3 : kind == MEM ? 2 : 1);
 	rig_kick(&rig, queue);
 	return rig_take(&rig, queue, &head, &length) && rig_status(&rig) == 0xf;
 }
@@ -281,6 +323,19 @@ static bool memory_possible(void)
 		s.statistics.demand <= s.size && s.statistics.available <= s.size;
 }
 
+/* The blocks that are in, by three who count them; no more than there is. */
+static bool room_possible(void)
+{
+	const struct memory *m = rig.memory;
+	struct guest_memory_status s;
+	uint64_t in = 0;
+	for (uint64_t i = 0; i < ROOM_BLOCKS; i++)
+		in += memory_block_plugged(m, i) * MEMORY_LARGE_PAGE;
+	guest_memory_get_status(virtio_mem_guest_memory(rig.device), &s);
+	return s.current == in && memory_present(m) == m->size + in && s.target <= ROOM_BYTES &&
+		s.size == ROOM_BYTES;
+}
+
 static int round_of(uint64_t seed)
 {
 	enum kind kind = seed % KINDS;
@@ -288,7 +343,7 @@ static int round_of(uint64_t seed)
 	struct stat st;
 	int failures = 0;
 	seed_state = (seed + 1) * 0x9e3779b97f4a7c15ull;
-	rig_create(&rig);
+	rig_create_with_room(&rig, kind == MEM ? ROOM_BYTES : 0);
 	vm_clock = clock_create(&lock, true);
 	uint8_t *hole = rig.memory->ram + MEMORY_LEGACY_HOLE;
 	uint64_t hole_size = MEMORY_LEGACY_HOLE_END - MEMORY_LEGACY_HOLE;
@@ -309,10 +364,16 @@ static int round_of(uint64_t seed)
 		failures += fail(seed, "the disk changed its size");
 	if (kind == BALLOON && !memory_possible())
 		failures += fail(seed, "the guest's memory cannot be what the balloon says");
+	if (kind == MEM && !room_possible())
+		failures += fail(seed, "the memory plugged in cannot be what the device says");
 	if (!served(kind))
 		failures += fail(seed, "after a reset the driver is not served");
 	if (kind == BALLOON) {
 		virtio_balloon_destroy(rig.device);
+		rig.device = NULL;
+	}
+	if (kind == MEM) {
+		virtio_mem_destroy(rig.device);
 		rig.device = NULL;
 	}
 	rig_destroy(&rig);

@@ -7,6 +7,7 @@
  * memory at DEVICE. */
 #include "base/log.h"
 #include "kvm/kvm.h"
+#include "plugged_guest.h"
 #include "x86/registers.h"
 
 #include <cpuid.h>
@@ -193,7 +194,7 @@ static void machine_open(struct machine *m, bool expose)
 			.expose_virtualization_extensions = expose },
 		.eoi_vector = -1,
 	};
-	m->memory = memory_create(MEMORY, &e);
+	m->memory = memory_create_with_room(MEMORY, MEMORY, &e);
 	m->bus = bus_create();
 	if (!m->memory || bus_claim(m->bus, BUS_IO, MARK_PORT, 1, &mark_ops, m, "mark", &e) ||
 	    bus_claim(m->bus, BUS_IO, TEXT_PORT, 1, &text_ops, m, "text", &e) ||
@@ -317,6 +318,23 @@ static void case_triple(struct machine *m)
 	RUN(m, triple);
 	result(m->died_status == STATUS_DIED && strstr(m->dump, "Triple fault") &&
 	       strstr(m->dump, "RIP"), "a triple fault ends the run with a dump");
+}
+
+static void plug(struct machine *m, uint8_t mark)
+{
+	plugged_mark(m->memory, m->engine, mark);
+}
+
+static void case_plugged(struct machine *m)
+{
+	m->on_mark = plug;
+	result(plugged_begin(m->memory, m->engine), "a block of RAM is plugged in");
+	RUN(m, plugged);
+	result(plugged_seen(m->memory), "RAM that is plugged out is none, and empty when it is in again");
+	/* A new VM over the same memory has it too. */
+	m->engine->ops->reset(m->engine);
+	RUN(m, plugged);
+	result(plugged_seen(m->memory), "what is plugged in is there after a reset");
 }
 
 enum { COUNT_TO = 50 };
@@ -475,7 +493,7 @@ int main(void)
 {
 	static void (*const cases[])(struct machine *m) = {
 		case_string, case_mmio, case_extint, case_level, case_nmi, case_triple, case_save,
-		case_reset, case_stop,
+		case_reset, case_stop, case_plugged,
 	};
 	struct engine_config config = { .processors = 1, .options = "" };
 	struct error e = { 0 };

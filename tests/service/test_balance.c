@@ -15,7 +15,8 @@ enum { ROUNDS = 200 };
 static struct balance_vm vm(int64_t assigned, int64_t demand)
 {
 	return (struct balance_vm){
-		.minimum = 128 * MB, .startup = 512 * MB, .maximum = 2048 * MB, .buffer = 20, .priority = 50,
+		.minimum = 128 * MB, .startup = 512 * MB, .maximum = 2048 * MB, .most = 2048 * MB,
+		.buffer = 20, .priority = 50,
 		.assigned = assigned * MB, .wanted = assigned * MB, .demand = demand * MB, .measured = true,
 	};
 }
@@ -58,6 +59,92 @@ static void grows_at_once_and_shrinks_slowly(void **state)
 	v = vm(200, 1000);
 	balance_share(&v, 1, 10000 * MB);
 	assert_int_equal(v.target, 1200 * MB);
+}
+
+/* A demand that rises is met where it will be by then. */
+static void a_rise_is_expected_to_go_on(void **state)
+{
+	struct balance_vm v = vm(512, 500);
+	v.rise = 100 * MB;
+	balance_share(&v, 1, 10000 * MB);
+	assert_int_equal(v.target, 720 * MB);
+	v.rise = 100000 * MB;
+	balance_share(&v, 1, 10000 * MB);
+	assert_int_equal(v.target, 2048 * MB);
+}
+
+/* No driver for more than it was started with. */
+static void a_guest_that_cannot_grow_stays_there(void **state)
+{
+	struct balance_vm v = vm(512, 700);
+	v.most = 512 * MB;
+	settle(&v, 1, 10000 * MB);
+	assert_int_equal(v.target, 512 * MB);
+	assert_string_equal(balance_status(&v), "Warning");
+	v.demand = 450 * MB;
+	assert_string_equal(balance_status(&v), "Low");
+	v.demand = 10 * MB;
+	settle(&v, 1, 10000 * MB);
+	assert_int_equal(v.target, 128 * MB);
+}
+
+/* One that was promised more and does not take it: the others may have it. It
+ * is asked again afterwards. */
+static void what_is_not_taken_goes_to_the_others(void **state)
+{
+	struct balance_vm v[2] = { vm(400, 1000), vm(400, 1000) };
+	v[0].priority = 80;
+	v[0].wanted = 1200 * MB;
+	v[0].stuck = true;
+	balance_share(v, 2, 0);
+	assert_int_equal(v[0].target, 400 * MB);
+	assert_int_equal(v[1].target, 1200 * MB);
+	v[0].wanted = 400 * MB;
+	v[0].stuck = false;
+	v[1].wanted = v[1].assigned = 1200 * MB;
+	balance_share(v, 2, 300 * MB);
+	assert_int_equal(v[0].target, 700 * MB);
+}
+
+/* A guest whose demand is invented gets its maximum and no more, and not what a
+ * higher one uses. */
+static void a_liar_ends_at_its_maximum(void **state)
+{
+	struct balance_vm v[2] = { vm(512, 1000000), vm(1200, 1000) };
+	v[1].priority = 80;
+	settle(v, 2, 2712 * MB);
+	assert_int_equal(v[0].target, 1512 * MB);
+	assert_int_equal(v[1].target, 1200 * MB);
+	settle(v, 2, 100000 * MB);
+	assert_int_equal(v[0].target, 2048 * MB);
+	v[0].demand = INT64_MAX / 4096;
+	v[0].rise = INT64_MAX / 4096;
+	settle(v, 2, 100000 * MB);
+	assert_int_equal(v[0].target, 2048 * MB);
+}
+
+/* Without Dynamic Memory there is one amount; balance_tick makes it all three. */
+static void a_static_one_has_its_startup(void **state)
+{
+	static const int64_t demands[] = { 0, 500, 5000 };
+	for (unsigned i = 0; i < ARRAY_SIZE(demands); i++) {
+		struct balance_vm v[2] = { vm(512, demands[i]), vm(512, 5000) };
+		v[0].minimum = v[0].maximum = v[0].startup;
+		v[1].priority = 80;
+		balance_share(v, 2, -300 * MB);
+		assert_int_equal(v[0].target, 512 * MB);
+		/* A resize under way goes on; a hypervisor ends it where it is. */
+		v[0].assigned = 700 * MB;
+		settle(v, 2, 10000 * MB);
+		assert_int_equal(v[0].target, 512 * MB);
+		v[0].assigned = 700 * MB;
+		v[0].hypervisor = true;
+		balance_share(v, 2, 1000 * MB);
+		assert_int_equal(v[0].target, 700 * MB);
+		v[0].hypervisor = false;
+		settle(v, 2, 10000 * MB);
+		assert_int_equal(v[0].target, 512 * MB);
+	}
 }
 
 static void a_small_change_is_none(void **state)
@@ -172,6 +259,11 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(follows_demand_with_its_buffer),
 		cmocka_unit_test(grows_at_once_and_shrinks_slowly),
+		cmocka_unit_test(a_rise_is_expected_to_go_on),
+		cmocka_unit_test(a_guest_that_cannot_grow_stays_there),
+		cmocka_unit_test(what_is_not_taken_goes_to_the_others),
+		cmocka_unit_test(a_liar_ends_at_its_maximum),
+		cmocka_unit_test(a_static_one_has_its_startup),
 		cmocka_unit_test(a_small_change_is_none),
 		cmocka_unit_test(unmeasured_stays),
 		cmocka_unit_test(a_hypervisor_freezes_it),

@@ -205,6 +205,12 @@ static void started_and_turned_off(void **state)
 	assert_true(heard("warning", "already in the specified state"));
 	run("Remove-VM", "{'Name':['lab']}");
 	says("current state", "lab is Running");
+	fine("Get-VMReport", "{'VMName':['lab']}");
+	double seconds = -1;
+	const char *report = get_text(object(0), "Text");
+	assert_non_null(strstr(report, "s from start to now"));
+	assert_int_equal(sscanf(report, "report: engine soft, 1 processor, 32 MiB, %lf s", &seconds), 1);
+	assert_true(seconds >= 0 && seconds < 60);
 	run("Set-VMProcessor", "{'VMName':['lab'],'ExposeVirtualizationExtensions':true}");
 	says("Failed to modify device 'Processor'.\nCannot modify property.\n'lab' failed to modify device 'Processor'.",
 	     "Exposing the virtualization extensions may change only while the virtual machine is Off");
@@ -476,7 +482,13 @@ static void a_hypervisor_inside_forbids_a_resize(void **state)
 	fine("Get-VM", "{'Name':['lab']}");
 	assert_false(get_true(object(0), "HypervisorRunning"));
 	run("Set-VMMemory", "{'VMName':['lab'],'StartupBytes':50331648}");
-	says("current state", "virtio_balloon");	/* this guest has no driver */
+	says("current state", "virtio_mem");	/* this guest has no driver */
+	run("Set-VMMemory", "{'VMName':['lab'],'StartupBytes':1099511627776}");
+	says("current state", "the host has");
+	fine("Get-VMMemory", "{'VMName':['lab']}");
+	is_number("Startup", 33554432);
+	is_number("Maximum", (int64_t)1 << 40);
+	fine("Set-VMMemory", "{'VMName':['lab'],'Buffer':30,'Priority':80}");
 	fine("Stop-VM", "{'Name':['lab']}");
 	assert_string_equal(vm("lab", "State"), "Off");
 	fine("Set-VMMemory", "{'VMName':['lab'],'StartupBytes':50331648}");

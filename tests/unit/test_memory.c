@@ -232,7 +232,6 @@ static void test_allow_large(void **state)
 	memset(m->ram, 0x5a, m->size);
 	memory_allow_large(m, 0x4ff000, false);	/* the last, cut off */
 	memory_allow_large(m, 0x4ff000, true);
-	memory_allow_large(m, MEMORY_LEGACY_HOLE, false);
 	memory_allow_large(m, m->size, false);
 	memory_allow_large(m, UINT64_MAX, true);
 	for (uint64_t i = 0; i < m->size; i++)
@@ -252,6 +251,100 @@ static void test_host_access(void **state)
 	}
 }
 
+/* Blocks of room come and go. */
+static void test_room(void **state)
+{
+	struct error e;
+	enum { MORE = 9 << 20, BLOCK = 2 << 20, BLOCKS = 5 };
+	struct memory *m = memory_create_with_room(SMALL + PAGE_SIZE, MORE, &e);
+	assert_non_null(m);
+	uint64_t base = m->room_base, word = 0x1122334455667788;
+	assert_true(base == MEMORY_HIGH_BASE && m->room_size == BLOCKS * BLOCK);
+	assert_true(memory_block_size(m) == BLOCK && memory_present(m) == m->size);
+	assert_int_equal(memory_offset(m, base), -1);
+	assert_false(memory_write(m, base, &word, sizeof word));
+	assert_true(memory_plug(m, base + BLOCK, 2 * BLOCK, true));
+	assert_true(memory_present(m) == m->size + 2 * BLOCK);
+	assert_int_equal(memory_offset(m, base + BLOCK - 1), -1);
+	assert_int_equal(memory_offset(m, base + 3 * BLOCK), -1);
+	for (uint64_t at = BLOCK; at < 3 * BLOCK; at += PAGE_SIZE) {
+		int64_t offset = memory_offset(m, base + at);
+		assert_true(offset > 0 && (uint64_t)offset < m->span);
+		assert_true(memory_address(m, (uint64_t)offset) == base + at);
+	}
+	assert_int_equal((uintptr_t)memory_host(m, base + BLOCK) % MEMORY_LARGE_PAGE, 0);
+	assert_true(memory_write(m, base + 2 * BLOCK - 4, &word, sizeof word));
+	/* Pieces: all in, one out in the middle, out at an end. */
+	assert_non_null(memory_range(m, base + BLOCK, 2 * BLOCK));
+	assert_true(memory_plug(m, base + 4 * BLOCK, BLOCK, true));
+	assert_null(memory_range(m, base + BLOCK, 4 * BLOCK));
+	assert_null(memory_range(m, base + 2 * BLOCK, BLOCK + 1));
+	assert_null(memory_range(m, base, 2 * BLOCK));
+	assert_null(memory_range(m, 0x100000, base));
+	assert_null(memory_range(m, base + 4 * BLOCK, BLOCK + 1));
+	assert_false(memory_discard(m, base + BLOCK, 4 * BLOCK));
+	/* In again is counted once, out twice too; it was not emptied. */
+	memory_plug(m, base + 3 * BLOCK, BLOCK, false);
+	assert_true(memory_present(m) == m->size + 3 * BLOCK);
+	/* Out: no RAM, host memory until it is swept, then none; in: zeros. */
+	uint8_t *host = memory_host(m, base + BLOCK);
+	uint32_t version = decode_at(m, base + BLOCK, 1);
+	host[5] = 7;
+	memory_plug(m, base + BLOCK, BLOCK, false);
+	assert_null(memory_host(m, base + BLOCK));
+	assert_non_null(memory_host(m, base + 2 * BLOCK));
+	host[6] = 8;		/* a processor that had it */
+	memory_discard_unplugged(m);
+	unsigned char here = 1;
+	assert_int_equal(mincore(host, PAGE_SIZE, &here), 0);
+	assert_false(here & 1);
+	host[6] = 9;
+	assert_true(memory_plug(m, base + BLOCK, BLOCK, true));
+	assert_int_equal(host[5] | host[6], 0);
+	assert_true(stale(m, base + BLOCK, version));
+	memory_destroy(m);
+	/* Above RAM that goes beyond 4 GiB, and never more blocks than the most. */
+	m = memory_create_with_room(4 * GIB + 8 * PAGE_SIZE, 33 * GIB, &e);
+	assert_non_null(m);
+	assert_true(m->room_base == 6 * GIB && m->room_size >= 33 * GIB);
+	assert_true(m->room_size >> m->room_shift <= MEMORY_BLOCKS_MAX);
+	uint64_t last = m->room_base + m->room_size - memory_block_size(m);
+	assert_true(memory_plug(m, last, memory_block_size(m), true));
+	assert_non_null(memory_host(m, m->room_base + m->room_size - 1));
+	assert_null(memory_host(m, m->room_base + m->room_size));
+	assert_null(memory_host(m, m->room_base));
+	memory_destroy(m);
+}
+
+static void test_room_save_load(void **state)
+{
+	struct error e;
+	struct state s = { 0 };
+	struct memory *m = memory_create_with_room(SMALL, 200ull << 20, &e);
+	struct memory *other = memory_create_with_room(SMALL, 200ull << 20, &e);
+	struct memory *smaller = memory_create_with_room(SMALL, 100ull << 20, &e);
+	uint64_t base = m->room_base, block = memory_block_size(m);
+	memory_plug(m, base, block, true);
+	memory_plug(m, base + 70 * block, 3 * block, true);
+	memory_save(m, &s);
+	assert_int_equal(memory_load(other, &s, &e), 0);
+	assert_true(memory_present(other) == memory_present(m));
+	for (uint64_t i = 0; i < 100; i++)
+		assert_int_equal(memory_block_plugged(other, i), i == 0 || (i >= 70 && i < 73));
+	s.at = 0;
+	assert_int_equal(memory_load(smaller, &s, &e), -1);
+	assert_true(memory_present(smaller) == SMALL);
+	/* A block that there is not. */
+	memory_plug(other, base, 100 * block, false);
+	s.at = 0;
+	s.data[s.size - 1] = 0x80;
+	assert_int_equal(memory_load(other, &s, &e), -1);
+	state_free(&s);
+	memory_destroy(m);
+	memory_destroy(other);
+	memory_destroy(smaller);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -266,6 +359,8 @@ int main(void)
 		cmocka_unit_test(test_discard_locked),
 		cmocka_unit_test(test_allow_large),
 		cmocka_unit_test(test_host_access),
+		cmocka_unit_test(test_room),
+		cmocka_unit_test(test_room_save_load),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -373,6 +373,53 @@ static void test_statistics_and_balloon(void **state)
 	assert_true(s.total == 10 << 20 && s.available == 6 << 20 && s.demand == 6 << 20);
 }
 
+/* RAM that was plugged in counts as the guest's; what of it the guest does not
+ * use is no demand. What goes out is in the balloon no more. */
+static void test_statistics_and_plugged(void **state)
+{
+	struct error e;
+	struct balloon_rig r = { 0 };
+	static const struct stat_entry start[] = {
+		{ VIRTIO_BALLOON_S_MEMTOT, 14 << 20 }, { VIRTIO_BALLOON_S_AVAIL, 6 << 20 },
+	}, used[] = {
+		{ VIRTIO_BALLOON_S_MEMTOT, 18 << 20 }, { VIRTIO_BALLOON_S_AVAIL, 9 << 20 },
+	}, lies[] = {
+		{ VIRTIO_BALLOON_S_MEMTOT, 0 }, { VIRTIO_BALLOON_S_AVAIL, 0 },
+	};
+	rig_create_with_room(&r.rig, 16 << 20);
+	r.clock = clock_create(&lock, true);
+	struct memory *m = r.rig.memory;
+	struct virtio_device *v = virtio_balloon_create(r.rig.pci, RIG_SLOT, m, r.clock, &e);
+	rig_probe(&r.rig, v);
+	r.memory = virtio_balloon_guest_memory(v);
+	rig_start(&r.rig, QUEUES, RING, FEATURES);
+	tell(&r, start, ARRAY_SIZE(start));
+	assert_true(status(&r).statistics.demand == 10 << 20);
+	assert_true(memory_plug(m, m->room_base, 8 << 20, true));
+	assert_true(status(&r).size == 24 << 20 && status(&r).current == 24 << 20);
+	tell(&r, start, ARRAY_SIZE(start));
+	assert_true(status(&r).statistics.demand == 10 << 20);
+	tell(&r, used, ARRAY_SIZE(used));		/* 4 MiB of it */
+	assert_true(status(&r).statistics.demand == 11 << 20);
+	tell(&r, lies, ARRAY_SIZE(lies));
+	assert_true(status(&r).statistics.demand == 16 << 20);
+	give_run(&r, INFLATE, 0x800, 16);
+	give_run(&r, INFLATE, (uint32_t)(m->room_base >> PAGE_SHIFT) + 512, 32);
+	assert_int_equal(ballooned(&r), 48);
+	memory_plug(m, m->room_base + (2 << 20), 2 << 20, false);
+	virtio_balloon_forget(v, m->room_base + (2 << 20), 2 << 20);
+	assert_int_equal(ballooned(&r), 16);
+	assert_true(status(&r).current == (22 << 20) - 16 * PAGE_SIZE);
+	/* A page of what is out is no page. */
+	give(&r, INFLATE, (const uint32_t[]){ (uint32_t)(m->room_base >> PAGE_SHIFT) + 512 }, 1);
+	assert_int_equal(ballooned(&r), 16);
+	assert_true(rig_status(&r.rig) & VIRTIO_CONFIG_S_NEEDS_RESET);
+	virtio_balloon_destroy(r.rig.device);
+	r.rig.device = NULL;
+	rig_destroy(&r.rig);
+	clock_destroy(r.clock);
+}
+
 static void test_odd_statistics(void **state)
 {
 	struct balloon_rig *r = *state;
@@ -522,6 +569,7 @@ int main(void)
 		TEST(test_no_ram),
 		TEST(test_statistics),
 		TEST(test_statistics_and_balloon),
+		cmocka_unit_test(test_statistics_and_plugged),
 		TEST(test_odd_statistics),
 		TEST(test_reporting),
 		TEST(test_save_load),

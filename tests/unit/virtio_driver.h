@@ -64,7 +64,8 @@ static void rig_line(void *owner, unsigned pin, bool level)
 	r->line_changes++;
 }
 
-static inline void rig_create(struct rig *r)
+/* With room for as much more memory. */
+static inline void rig_create_with_room(struct rig *r, uint64_t room)
 {
 	struct error e;
 	struct irq_line intx[PCI_INTX_LINES];
@@ -72,9 +73,14 @@ static inline void rig_create(struct rig *r)
 	for (unsigned i = 0; i < PCI_INTX_LINES; i++)
 		intx[i] = (struct irq_line){ rig_line, r, i };
 	r->bus = bus_create();
-	r->memory = memory_create(RIG_MEMORY, &e);
+	r->memory = memory_create_with_room(RIG_MEMORY, room, &e);
 	r->pci = pci_bus_create(r->bus, (struct msi_target){ rig_message, r }, intx, &e);
 	r->chipset = i440fx_create(r->bus, r->pci, &(struct i440fx_config){ 0 }, &e);
+}
+
+static inline void rig_create(struct rig *r)
+{
+	rig_create_with_room(r, 0);
 }
 
 static inline void rig_destroy(struct rig *r)

@@ -1,0 +1,159 @@
+# what: a VM's memory with a real hypervisor inside: resized, dynamic, frozen, released; the guest, the host and the cmdlets agree
+# budget: 120
+# in: default
+. "$(dirname "$0")/../lib.sh"
+
+folder=$(mktemp -d) || exit 1
+export NESTOR_STORE=$folder/store NESTOR_RUNTIME=$folder/run NESTOR_ENGINE=soft NESTOR_IDLE_SECONDS=5
+log=$OUT/memory.log
+mkfifo "$folder/console"
+nestor() { timeout 30 "$NESTOR" "$@"; }
+leave() {
+	nestor Stop-VM lab -TurnOff >/dev/null 2>&1
+	exec 3>&-
+	rm -rf "$folder"
+}
+trap leave EXIT
+trap 'exit 1' TERM INT
+
+mib=1048576
+# Host memory of the worker in MiB.
+resident() { awk '/^VmRSS/ { print int($2 / 1024) }' "/proc/$worker/status"; }
+# until_true SECONDS COMMAND...
+until_true() {
+	tries=$(($1 * 4))
+	shift
+	while ! "$@"; do
+		tries=$((tries - 1))
+		[ $tries -gt 0 ] || return 1
+		sleep 0.25
+	done
+}
+said() { grep -q "\[L1\] $1:" "$log"; }
+# ask TAG COMMAND...: total=, available= and free= of the guest's answer, in MiB.
+ask() {
+	tag=$1
+	shift
+	echo "$* $tag" >&3
+	until_true 40 said "show $tag"
+	echo "guest, $tag: $(sed -n "s/.*\[L1\] show $tag: //p" "$log"); worker: $(resident)"
+	total= available= free=
+	eval "$(sed -n "s/.*\[L1\] show $tag: \([a-z0-9= ]*\).*/\1/p" "$log" | tr -d '\r')"
+}
+# tell TAG COMMAND: the guest runs it.
+tell() {
+	echo "do $*" >&3
+	until_true 40 said "did $1"
+}
+vm() { nestor "(Get-VM lab).$1"; }
+# In MiB.
+assigned() { echo $(($(vm MemoryAssigned) / mib)); }
+demand() { echo $(($(vm MemoryDemand) / mib)); }
+assigned_is() { [ "$(assigned)" = "$1" ]; }
+assigned_above() { [ "$(assigned)" -gt "$1" ]; }
+assigned_below() { [ "$(assigned)" -lt "$1" ]; }
+is_met() { [ "$(vm MemoryStatus)" = OK ]; }
+demand_above() { [ "$(demand)" -gt "$1" ]; }
+resident_below() { [ "$(resident)" -lt "$1" ]; }
+between() { [ -n "$1" ] && [ "$1" -ge "$2" ] && [ "$1" -le "$3" ]; }
+is_off() { [ "$(vm State)" = Off ]; }
+hypervisor_is() { [ "$(vm HypervisorRunning)" = "$1" ]; }
+# start TEXT...: the VM with its console in the log and its input at 3.
+start() {
+	: >"$log"
+	check "the $1 VM starts" nestor Start-VM lab
+	worker=$(vm ProcessId)
+	timeout 110 "$NESTOR" Connect-VMConsole lab <"$folder/console" >"$log" 2>&1 &
+	exec 3>"$folder/console"
+	check "its guest's drivers are loaded" until_true 60 said memory
+}
+end() {
+	healthy "$1"
+	echo end >&3
+	check "it powers off" until_true 20 is_off
+	exec 3>&-
+	cp "$log" "$OUT/memory-$1.log"
+}
+# A guest of the guest's, by KVM, until it is killed.
+hypervise() {
+	# It waits at a console that nobody types at.
+	tell "$1" 'mkfifo /hold; nestor run --engine kvm --memory 128M --kernel /images/vmlinuz --initrd /images/l2.cpio --append "console=ttyS0 nokaslr panic=-1 nestor.task=memory" <>/hold >/l2.log 2>&1 & echo $! >/l2.pid'
+	until_true 30 hypervisor_is True
+}
+release() {
+	tell "$1" 'kill $(cat /l2.pid)'
+	until_true 30 hypervisor_is False
+}
+
+nestor New-VM lab -MemoryStartupBytes 512MB >/dev/null
+nestor 'Set-VMProcessor lab -ExposeVirtualizationExtensions $true'
+nestor "Set-VMFirmware lab -KernelPath '$IMAGES/vmlinuz' -InitialRamdiskPath '$IMAGES/l1.cpio' -KernelCommandLine 'console=ttyS0 nokaslr panic=-1 cryptomgr.notests nestor.run=memory'"
+
+# --- Without Dynamic Memory: another amount while it runs.
+start static
+is "all is assigned at first" 512 "$(assigned)"
+tell kvm load_kvm
+ask start show
+before=$available whole=$total
+check "256 MiB more" nestor Set-VMMemory lab -StartupBytes 768MB
+check "they are assigned" until_true 30 assigned_is 768
+ask more show
+check "the guest counts them ($whole, now $total)" between "$total" $((whole + 240)) $((whole + 256))
+ask full fill $((before + 100))
+full=$(resident)
+check "it uses more than it was started with: the host has it ($full MiB)" between "$full" 512 900
+ask empty fill 1
+check "free pages return to the host" until_true 20 resident_below $((full - 250))
+check "less than it was started with" nestor Set-VMMemory lab -StartupBytes 320MB
+check "it is assigned" until_true 60 assigned_is 320
+ask less show
+check "the guest has that less ($before, now $available)" between "$available" $((before - 215)) $((before - 165))
+matches "not less than it uses" "*The guest uses * MB of its memory*" "$(nestor Set-VMMemory lab -StartupBytes 64MB 2>&1)"
+is "the setting is as it was" $((320 * mib)) "$(nestor '(Get-VMMemory lab).Startup')"
+check "what it was started with" nestor Set-VMMemory lab -StartupBytes 512MB
+check "it is assigned again" until_true 30 assigned_is 512
+
+check "a hypervisor starts inside" hypervise l2
+answer=$(nestor Set-VMMemory lab -StartupBytes 640MB 2>&1)
+matches "the resize fails with Hyper-V's sentence" \
+	"*Failed to modify device 'Memory'*it is not allowed with nested virtualization active.*" "$answer"
+matches "and with the reason" "*Reason: A hypervisor runs inside lab*" "$answer"
+matches "and the way out" "*Try: End the hypervisor inside lab*" "$answer"
+is "nothing has changed" "512 $((512 * mib))" "$(assigned) $(nestor '(Get-VMMemory lab).Startup')"
+check "the hypervisor ends" release stop
+check "the resize works at once" nestor Set-VMMemory lab -StartupBytes 640MB
+check "and is assigned" until_true 30 assigned_is 640
+end static
+
+# --- With Dynamic Memory.
+check "Dynamic Memory for the VM that is off" nestor \
+	'Set-VMMemory lab -DynamicMemoryEnabled $true -MinimumBytes 256MB -StartupBytes 512MB -MaximumBytes 1GB'
+start dynamic
+tell kvm load_kvm
+ask start show
+check "no more RAM than Startup at first ($total MiB)" between "$total" 400 512
+check "at rest it has its minimum, with KVM loaded" until_true 30 assigned_is 256
+ask full fill 480
+check "under load more than Startup" until_true 20 assigned_above 560
+full=$(resident)
+check "the demand is seen" until_true 10 demand_above 500
+check "and is met" until_true 10 is_met
+ask empty fill 1
+check "it falls with the load" until_true 40 assigned_below 320
+check "the memory returns to the host ($full MiB)" until_true 20 resident_below $((full - 250))
+
+check "a hypervisor starts inside" hypervise l2
+check "Startup is there for it" until_true 10 assigned_above 511
+frozen=$(assigned)
+ask work fill 160
+check "the demand rises" until_true 10 demand_above 250
+ask rest fill 1
+seen=
+for i in 1 2 3 4 5 6; do
+	seen="$seen $(assigned)"
+	sleep 0.5
+done
+is "the amount stands still" " $frozen $frozen $frozen $frozen $frozen $frozen" "$seen"
+check "the hypervisor ends" release stop
+check "the amount follows the demand again" until_true 20 assigned_below 512
+end dynamic
