@@ -1,21 +1,20 @@
 # what: a VM's memory with a real hypervisor inside: resized, dynamic, frozen, released; the guest, the host and the cmdlets agree
-# budget: 120
+# budget: 60
 # in: default
 . "$(dirname "$0")/../lib.sh"
 
 folder=$(mktemp -d) || exit 1
 export NESTOR_STORE=$folder/store NESTOR_RUNTIME=$folder/run NESTOR_ENGINE=soft NESTOR_IDLE_SECONDS=5
-log=$OUT/memory.log
-mkfifo "$folder/console"
 nestor() { timeout 30 "$NESTOR" "$@"; }
 leave() {
-	nestor Stop-VM lab -TurnOff >/dev/null 2>&1
-	exec 3>&-
+	nestor 'Get-VM | Stop-VM -TurnOff' >/dev/null 2>&1
 	rm -rf "$folder"
 }
 trap leave EXIT
 trap 'exit 1' TERM INT
 
+# Two VMs at the same time, each in a shell of its own, where $name is the VM's,
+# $log its console's output, 3 its input and $worker its process.
 mib=1048576
 # Host memory of the worker in MiB.
 resident() { awk '/^VmRSS/ { print int($2 / 1024) }' "/proc/$worker/status"; }
@@ -45,7 +44,7 @@ tell() {
 	echo "do $*" >&3
 	until_true 40 said "did $1"
 }
-vm() { nestor "(Get-VM lab).$1"; }
+vm() { nestor "(Get-VM $name).$1"; }
 # In MiB.
 assigned() { echo $(($(vm MemoryAssigned) / mib)); }
 demand() { echo $(($(vm MemoryDemand) / mib)); }
@@ -58,21 +57,19 @@ resident_below() { [ "$(resident)" -lt "$1" ]; }
 between() { [ -n "$1" ] && [ "$1" -ge "$2" ] && [ "$1" -le "$3" ]; }
 is_off() { [ "$(vm State)" = Off ]; }
 hypervisor_is() { [ "$(vm HypervisorRunning)" = "$1" ]; }
-# start TEXT...: the VM with its console in the log and its input at 3.
 start() {
+	mkfifo "$folder/$name"
 	: >"$log"
-	check "the $1 VM starts" nestor Start-VM lab
+	check "$name: the VM starts" nestor "Start-VM $name"
 	worker=$(vm ProcessId)
-	timeout 110 "$NESTOR" Connect-VMConsole lab <"$folder/console" >"$log" 2>&1 &
-	exec 3>"$folder/console"
-	check "its guest's drivers are loaded" until_true 60 said memory
+	timeout 110 "$NESTOR" Connect-VMConsole "$name" <"$folder/$name" >"$log" 2>&1 &
+	exec 3>"$folder/$name"
+	check "$name: its guest's drivers are loaded" until_true 60 said memory
 }
 end() {
-	healthy "$1"
+	healthy "$name"
 	echo end >&3
-	check "it powers off" until_true 20 is_off
-	exec 3>&-
-	cp "$log" "$OUT/memory-$1.log"
+	check "$name: it powers off" until_true 20 is_off
 }
 # A guest of the guest's, by KVM, until it is killed.
 hypervise() {
@@ -85,75 +82,87 @@ release() {
 	until_true 30 hypervisor_is False
 }
 
-nestor New-VM lab -MemoryStartupBytes 512MB >/dev/null
-nestor 'Set-VMProcessor lab -ExposeVirtualizationExtensions $true'
-nestor "Set-VMFirmware lab -KernelPath '$IMAGES/vmlinuz' -InitialRamdiskPath '$IMAGES/l1.cpio' -KernelCommandLine 'console=ttyS0 nokaslr panic=-1 cryptomgr.notests nestor.run=memory'"
+# Without Dynamic Memory: another amount while it runs.
+static_vm() {
+	start
+	is "static: all is assigned at first" 512 "$(assigned)"
+	tell kvm load_kvm
+	ask start show
+	before=$available whole=$total
+	check "static: 256 MiB more" nestor Set-VMMemory static -StartupBytes 768MB
+	check "static: they are assigned" until_true 30 assigned_is 768
+	ask more show
+	check "static: the guest counts them ($whole, now $total)" between "$total" $((whole + 240)) $((whole + 256))
+	ask full fill $((before + 100))
+	full=$(resident)
+	check "static: it uses more than it was started with: the host has it ($full MiB)" between "$full" 512 900
+	ask empty fill 1
+	check "static: free pages return to the host" until_true 20 resident_below $((full - 250))
+	check "static: less than it was started with" nestor Set-VMMemory static -StartupBytes 320MB
+	check "static: it is assigned" until_true 60 assigned_is 320
+	ask less show
+	check "static: the guest has that less ($before, now $available)" between "$available" $((before - 215)) $((before - 165))
+	matches "static: not less than it uses" "*The guest uses * MB of its memory*" "$(nestor Set-VMMemory static -StartupBytes 64MB 2>&1)"
+	is "static: the setting is as it was" $((320 * mib)) "$(nestor '(Get-VMMemory static).Startup')"
+	check "static: what it was started with" nestor Set-VMMemory static -StartupBytes 512MB
+	check "static: it is assigned again" until_true 30 assigned_is 512
 
-# --- Without Dynamic Memory: another amount while it runs.
-start static
-is "all is assigned at first" 512 "$(assigned)"
-tell kvm load_kvm
-ask start show
-before=$available whole=$total
-check "256 MiB more" nestor Set-VMMemory lab -StartupBytes 768MB
-check "they are assigned" until_true 30 assigned_is 768
-ask more show
-check "the guest counts them ($whole, now $total)" between "$total" $((whole + 240)) $((whole + 256))
-ask full fill $((before + 100))
-full=$(resident)
-check "it uses more than it was started with: the host has it ($full MiB)" between "$full" 512 900
-ask empty fill 1
-check "free pages return to the host" until_true 20 resident_below $((full - 250))
-check "less than it was started with" nestor Set-VMMemory lab -StartupBytes 320MB
-check "it is assigned" until_true 60 assigned_is 320
-ask less show
-check "the guest has that less ($before, now $available)" between "$available" $((before - 215)) $((before - 165))
-matches "not less than it uses" "*The guest uses * MB of its memory*" "$(nestor Set-VMMemory lab -StartupBytes 64MB 2>&1)"
-is "the setting is as it was" $((320 * mib)) "$(nestor '(Get-VMMemory lab).Startup')"
-check "what it was started with" nestor Set-VMMemory lab -StartupBytes 512MB
-check "it is assigned again" until_true 30 assigned_is 512
+	check "static: a hypervisor starts inside" hypervise l2
+	answer=$(nestor Set-VMMemory static -StartupBytes 640MB 2>&1)
+	matches "static: the resize fails with Hyper-V's sentence" \
+		"*Failed to modify device 'Memory'*it is not allowed with nested virtualization active.*" "$answer"
+	matches "static: and with the reason" "*Reason: A hypervisor runs inside static*" "$answer"
+	matches "static: and the way out" "*Try: End the hypervisor inside static*" "$answer"
+	is "static: nothing has changed" "512 $((512 * mib))" "$(assigned) $(nestor '(Get-VMMemory static).Startup')"
+	check "static: the hypervisor ends" release stop
+	check "static: the resize works at once" nestor Set-VMMemory static -StartupBytes 640MB
+	check "static: and is assigned" until_true 30 assigned_is 640
+	end
+}
 
-check "a hypervisor starts inside" hypervise l2
-answer=$(nestor Set-VMMemory lab -StartupBytes 640MB 2>&1)
-matches "the resize fails with Hyper-V's sentence" \
-	"*Failed to modify device 'Memory'*it is not allowed with nested virtualization active.*" "$answer"
-matches "and with the reason" "*Reason: A hypervisor runs inside lab*" "$answer"
-matches "and the way out" "*Try: End the hypervisor inside lab*" "$answer"
-is "nothing has changed" "512 $((512 * mib))" "$(assigned) $(nestor '(Get-VMMemory lab).Startup')"
-check "the hypervisor ends" release stop
-check "the resize works at once" nestor Set-VMMemory lab -StartupBytes 640MB
-check "and is assigned" until_true 30 assigned_is 640
-end static
+# With Dynamic Memory: by its demand.
+dynamic_vm() {
+	check "dynamic: Dynamic Memory for the VM that is off" nestor \
+		'Set-VMMemory dynamic -DynamicMemoryEnabled $true -MinimumBytes 256MB -StartupBytes 512MB -MaximumBytes 1GB'
+	start
+	tell kvm load_kvm
+	ask start show
+	check "dynamic: no more RAM than Startup at first ($total MiB)" between "$total" 400 512
+	check "dynamic: at rest it has its minimum, with KVM loaded" until_true 30 assigned_is 256
+	ask full fill 480
+	check "dynamic: under load more than Startup" until_true 20 assigned_above 560
+	full=$(resident)
+	check "dynamic: the demand is seen" until_true 10 demand_above 500
+	check "dynamic: and is met" until_true 10 is_met
+	ask empty fill 1
+	check "dynamic: it falls with the load" until_true 40 assigned_below 320
+	check "dynamic: the memory returns to the host ($full MiB)" until_true 20 resident_below $((full - 250))
 
-# --- With Dynamic Memory.
-check "Dynamic Memory for the VM that is off" nestor \
-	'Set-VMMemory lab -DynamicMemoryEnabled $true -MinimumBytes 256MB -StartupBytes 512MB -MaximumBytes 1GB'
-start dynamic
-tell kvm load_kvm
-ask start show
-check "no more RAM than Startup at first ($total MiB)" between "$total" 400 512
-check "at rest it has its minimum, with KVM loaded" until_true 30 assigned_is 256
-ask full fill 480
-check "under load more than Startup" until_true 20 assigned_above 560
-full=$(resident)
-check "the demand is seen" until_true 10 demand_above 500
-check "and is met" until_true 10 is_met
-ask empty fill 1
-check "it falls with the load" until_true 40 assigned_below 320
-check "the memory returns to the host ($full MiB)" until_true 20 resident_below $((full - 250))
+	check "dynamic: a hypervisor starts inside" hypervise l2
+	check "dynamic: Startup is there for it" until_true 10 assigned_above 511
+	frozen=$(assigned)
+	ask work fill 160
+	check "dynamic: the demand rises" until_true 10 demand_above 250
+	ask rest fill 1
+	seen=
+	for i in 1 2 3 4 5 6; do
+		seen="$seen $(assigned)"
+		sleep 0.5
+	done
+	is "dynamic: the amount stands still" " $frozen $frozen $frozen $frozen $frozen $frozen" "$seen"
+	check "dynamic: the hypervisor ends" release stop
+	check "dynamic: the amount follows the demand again" until_true 20 assigned_below 512
+	end
+}
 
-check "a hypervisor starts inside" hypervise l2
-check "Startup is there for it" until_true 10 assigned_above 511
-frozen=$(assigned)
-ask work fill 160
-check "the demand rises" until_true 10 demand_above 250
-ask rest fill 1
-seen=
-for i in 1 2 3 4 5 6; do
-	seen="$seen $(assigned)"
-	sleep 0.5
+for name in static dynamic; do
+	nestor New-VM "$name" -MemoryStartupBytes 512MB >/dev/null
+	nestor "Set-VMProcessor $name -ExposeVirtualizationExtensions \$true"
+	nestor "Set-VMFirmware $name -KernelPath '$IMAGES/vmlinuz' -InitialRamdiskPath '$IMAGES/l1.cpio' -KernelCommandLine 'console=ttyS0 nokaslr panic=-1 cryptomgr.notests nestor.run=memory'"
 done
-is "the amount stands still" " $frozen $frozen $frozen $frozen $frozen $frozen" "$seen"
-check "the hypervisor ends" release stop
-check "the amount follows the demand again" until_true 20 assigned_below 512
-end dynamic
+for name in static dynamic; do
+	log=$OUT/$name.log
+	"${name}_vm" &
+	eval "$name=\$!"
+done
+wait "$static" "$dynamic"
