@@ -1,5 +1,5 @@
 # what: a VM's memory with a real hypervisor inside: resized, dynamic, frozen, released; the guest, the host and the cmdlets agree
-# budget: 60
+# budget: 55
 # in: default
 . "$(dirname "$0")/../lib.sh"
 
