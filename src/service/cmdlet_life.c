@@ -16,6 +16,9 @@ enum {
 	MS_PER_SECOND = 1000,
 };
 
+/* Of Wait-VM's parameters, its own: how often each machine had been started again. */
+static const char resets_key[] = "$Resets";
+
 static void progress(struct call *c, const char *text)
 {
 	if (c->rpc)
@@ -187,22 +190,128 @@ static void resume_vm(struct call *c)
 	vm_each(c, "will resume the virtual machine", resume_one, vm_object);
 }
 
+/* What -For waits for. */
+
+static json_t *worker_state(struct call *c, const char *id)
+{
+	struct error e;
+	struct machine *m = machine_find(c->service, id);
+	return m ? machine_ask(m, "Worker.State", NULL, &e) : NULL;
+}
+
+/* How often the guest has been started again; -1: nobody says. */
+static int64_t resets_of(struct call *c, const char *id)
+{
+	json_t *state = worker_state(c, id);
+	int64_t resets = state ? get_integer(state, "Resets") : -1;
+	json_decref(state);
+	return resets;
+}
+
+/* Has an adapter an address, and has the guest sent anything since `frames`? Addresses
+ * are what the switch saw, so those of before a restart prove nothing alone. */
+static bool has_address(struct call *c, const char *id, int64_t frames)
+{
+	json_t *vm = store_find(c->service->store, STORE_VM, id), *adapter;
+	size_t i;
+	bool found = false;
+	json_array_foreach(json_object_get(vm, "Adapters"), i, adapter) {
+		json_t *object = vm_adapter_object(c->service, vm, adapter);
+		found |= json_array_size(json_object_get(object, "IPAddresses")) &&
+			get_integer(object, "FramesSent") > frames;
+		json_decref(object);
+	}
+	return found;
+}
+
+static int64_t frames_of(struct call *c, const char *id)
+{
+	json_t *vm = store_find(c->service->store, STORE_VM, id), *adapter;
+	size_t i;
+	int64_t most = 0;
+	json_array_foreach(json_object_get(vm, "Adapters"), i, adapter) {
+		json_t *object = vm_adapter_object(c->service, vm, adapter);
+		int64_t frames = get_integer(object, "FramesSent");
+		most = frames > most ? frames : most;
+		json_decref(object);
+	}
+	return most;
+}
+
+/* -For Heartbeat and -For MemoryOperations: nothing in a guest reports them. */
+static int refuse_for(struct call *c, json_t *vm, const char *what)
+{
+	call_error(c, "NotSupported", get_text(vm, "Name"), call_text(c, "-For %s is not supported.", what),
+		   !strcasecmp(what, "Heartbeat") ?
+		   "Nestor's guests have no service that sends a heartbeat." :
+		   "Nestor's guests do not report when an operation on their memory ends.",
+		   !strcmp(c->cmdlet->name, "Restart-VM") ?
+		   "-For IPAddress waits until the guest has an address; without -For, -Wait waits until it has been started again." :
+		   "-For IPAddress waits until the guest has an address, -For Reboot until it is started again, -State Off until it is off.");
+	return -1;
+}
+
+/* A wait: until done() says so, -Timeout seconds at most, looking every -Delay. */
+struct wait {
+	const char *id, *what;		/* "… until NAME WHAT." */
+	const char *state;		/* wanted; NULL: … */
+	int64_t resets;			/* … more than these (-1: not asked for) */
+	bool address;			/* … or an address, */
+	int64_t frames;			/* and more frames than these */
+};
+
+static bool is_done(struct call *c, const struct wait *w)
+{
+	if (w->state)
+		return !strcasecmp(machine_state_name(machine_state(c->service, w->id)), w->state);
+	if (w->resets >= 0 && resets_of(c, w->id) <= w->resets)
+		return false;
+	return !w->address || has_address(c, w->id, w->frames);
+}
+
+static int wait_until(struct call *c, json_t *vm, const struct wait *w)
+{
+	json_t *limit = call_parameter(c, "Timeout"), *delay = call_parameter(c, "Delay");
+	int64_t seconds = limit ? json_integer_value(limit) : -1, step = json_integer_value(delay);
+	int64_t until = seconds >= 0 ? service_now() + seconds * MS_PER_SECOND : INT64_MAX;
+	const char *name = call_text(c, "%s", get_text(vm, "Name"));
+	progress(c, call_text(c, "Waiting until %s %s.", name, w->what));
+	while (!is_done(c, w)) {
+		if (abandoned(c) || !store_find(c->service->store, STORE_VM, w->id))
+			return -1;
+		if (!w->state && !machine_find(c->service, w->id))
+			return wrong_state(c, vm, call_text(c, "%s turned off while it was waited for.", name),
+					   call_text(c, "Get-VM '%s' | Format-List says why.", name));
+		int64_t left = until - service_now(), look = service_now() + (step > 0 ? step * MS_PER_SECOND : WAIT_STEP_MS);
+		if (left <= 0) {
+			call_error(c, "OperationFailed", name,
+				   call_text(c, "The wait for the virtual machine \"%s\" timed out.", name),
+				   call_text(c, "After %lld s it is not so that %s %s; it is %s.", (long long)seconds, name, w->what,
+					     machine_state_name(machine_state(c->service, w->id))), NULL);
+			return -1;
+		}
+		/* The end of a machine is seen at once, whatever the delay. */
+		do
+			service_wait(c->service, left < WAIT_STEP_MS ? (unsigned)left : WAIT_STEP_MS);
+		while (step > 0 && service_now() < look && service_now() < until && !abandoned(c) &&
+		       machine_find(c->service, w->id));
+	}
+	return 0;
+}
+
 static int restart_one(struct call *c, json_t *copy)
 {
-	const char *id = get_text(copy, "Id");
+	const char *id = call_text(c, "%s", get_text(copy, "Id"));
 	struct machine *m = machine_find(c->service, id);
 	struct error e = { 0 };
 	const char *waits_for = call_string(c, "For");
-	if (waits_for && call_switch(c, "Wait")) {
-		call_error(c, "NotSupported", get_text(copy, "Name"),
-			   call_text(c, "-For %s is not supported.", waits_for),
-			   "Nestor's guests do not report a heartbeat or addresses yet.",
-			   "Restart-VM -Wait without -For waits until the virtual machine runs.");
-		return -1;
-	}
+	if (waits_for && strcasecmp(waits_for, "IPAddress"))
+		return refuse_for(c, copy, waits_for);
 	if (!m || (m->state != MACHINE_RUNNING && m->state != MACHINE_PAUSED))
 		return wrong_state(c, copy, is_state(c, copy),
 			call_text(c, "Start-VM -Name '%s'", get_text(copy, "Name")));
+	struct wait w = { .id = id, .what = waits_for ? "has been started again and has an address" :
+		"has been started again", .resets = resets_of(c, id), .address = waits_for, .frames = frames_of(c, id) };
 	json_t *answer = machine_ask(m, "Worker.Restart", NULL, &e);
 	if (!answer) {
 		call_error(c, "OperationFailed", get_text(copy, "Name"),
@@ -212,7 +321,7 @@ static int restart_one(struct call *c, json_t *copy)
 	}
 	json_decref(answer);
 	m->state = MACHINE_RUNNING;
-	return 0;
+	return call_switch(c, "Wait") ? wait_until(c, copy, &w) : 0;
 }
 
 static void restart_vm(struct call *c)
@@ -220,39 +329,44 @@ static void restart_vm(struct call *c)
 	vm_each(c, "will restart the virtual machine", restart_one, vm_object);
 }
 
-/* Wait-VM -State STATE (ours: Hyper-V's -For names what a guest's services
- * report; Reboot and MemoryOperations are not reported here). */
+/* Wait-VM -For, and -State STATE, which is ours. */
 static int wait_one(struct call *c, json_t *copy)
 {
 	const char *id = call_text(c, "%s", get_text(copy, "Id")), *state = call_string(c, "State");
 	const char *for_what = call_string(c, "For");
-	int64_t seconds = json_integer_value(call_parameter(c, "Timeout"));
-	int64_t until = seconds > 0 ? service_now() + seconds * MS_PER_SECOND : INT64_MAX;
-	state = state ? state : "Running";
-	if (for_what) {
-		call_error(c, "NotSupported", get_text(copy, "Name"),
-			   call_text(c, "-For %s is not supported.", for_what),
-			   "Nestor's guests do not report a heartbeat or addresses yet.",
-			   "Wait-VM -State Running or -State Off waits for the virtual machine itself.");
+	struct wait w = { .id = id, .resets = -1, .frames = -1 };
+	if (for_what && state) {
+		call_error(c, "InvalidParameter", get_text(copy, "Name"),
+			   "Parameter set cannot be resolved using the specified named parameters.",
+			   "-For and -State are two things to wait for.", NULL);
 		return -1;
 	}
-	progress(c, call_text(c, "Waiting until %s is %s.", get_text(copy, "Name"), state));
-	while (strcasecmp(machine_state_name(machine_state(c->service, id)), state)) {
-		if (abandoned(c) || !store_find(c->service->store, STORE_VM, id))
-			return -1;
-		if (service_now() >= until) {
-			call_error(c, "OperationFailed", get_text(copy, "Name"),
-				   call_text(c, "The wait for the virtual machine \"%s\" timed out.", get_text(copy, "Name")),
-				   call_text(c, "After %lld s %s", (long long)seconds, is_state(c, copy)), NULL);
-			return -1;
-		}
-		service_wait(c->service, WAIT_STEP_MS);
+	if (for_what && !strcasecmp(for_what, "IPAddress")) {
+		w.what = "has an address";
+		w.address = true;
+	} else if (for_what && !strcasecmp(for_what, "Reboot")) {
+		/* From when the call began, also for the second of several. */
+		json_t *before = json_object_get(json_object_get(c->params, resets_key), id);
+		w.what = "has been started again";
+		w.resets = before ? json_integer_value(before) : 0;
+	} else if (for_what) {
+		return refuse_for(c, copy, for_what);
+	} else {
+		w.state = state ? state : "Running";
+		w.what = call_text(c, "is %s", w.state);
 	}
-	return 0;
+	return wait_until(c, copy, &w);
 }
 
 static void wait_vm(struct call *c)
 {
+	json_t *before = json_object();
+	for (struct machine *m = c->service->machines; m; m = m->next) {
+		int64_t resets = resets_of(c, m->id);
+		if (resets >= 0)
+			json_object_set_new(before, m->id, json_integer(resets));
+	}
+	json_object_set_new(c->params, resets_key, before);
 	vm_each(c, "will wait for the virtual machine", wait_one, vm_object);
 }
 

@@ -175,6 +175,8 @@ json_t *vm_object(struct service *s, json_t *vm)
 		"CreationTime", (json_int_t)get_integer(vm, "Created"),
 		"Notes", get_text(vm, "Notes"), "ReplicationState", "Disabled",
 		"ComputerName", "localhost");
+	json_object_set(more, "AutomaticCheckpointsEnabled", json_object_get(vm, "AutomaticCheckpointsEnabled"));
+	json_object_set_new(more, "Path", text_json(paths_store()));
 	json_object_update(object, more);
 	json_decref(more);
 	json_decref(running);

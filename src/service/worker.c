@@ -171,12 +171,13 @@ static void do_state(struct worker *w, struct rpc_call *c)
 {
 	struct guest_memory_status m;
 	vm_memory(w->vm, &m);
-	rpc_answer(c, json_pack("{s:s,s:s,s:i,s:s,s:f,s:b,s:I,s:s,s:I,s:I,s:I,s:b,s:b,s:b,s:I,s:I,s:I,s:f}",
+	rpc_answer(c, json_pack("{s:s,s:s,s:i,s:s,s:f,s:i,s:b,s:I,s:s,s:I,s:I,s:I,s:b,s:b,s:b,s:I,s:I,s:I,s:f}",
 		"Id", text(w->config_json, "Id"),
 		"State", state_name(w),
 		"Pid", (int)getpid(),
 		"Engine", w->engine,
 		"Uptime", (double)vm_uptime(w->vm) / NS_PER_SECOND,
+		"Resets", (int)vm_resets(w->vm),
 		"HypervisorRunning", vm_hypervisor_running(w->vm),
 		"Memory", (json_int_t)w->config.memory,
 		"Console", w->console,

@@ -110,7 +110,7 @@ static const struct parameter restart_vm[] = {
 	{ "Force", NULL, SWITCH, ALL_SETS, .help = "Do it without a question." },
 	{ "Wait", NULL, SWITCH, IN(1) | IN(3), .mandatory = true, .help = "Come back only when it has started again." },
 	{ "For", NULL, ENUM, IN(1) | IN(3), .values = "Heartbeat,IPAddress",
-	  .help = "What to wait for: the guest's sign of life or its address." },
+	  .help = "IPAddress waits until the guest has an address; guests here send no Heartbeat." },
 	{ "Delay", NULL, UINT16, IN(1) | IN(3), .help = "Seconds between two looks." },
 	{ "Timeout", "TimeoutSec", INT32, IN(1) | IN(3), .help = "Seconds after which waiting ends." },
 	{ "VM", NULL, LIST | OBJECT, IN(2) | IN(3), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
@@ -151,7 +151,8 @@ static const struct parameter wait_vm[] = {
 	{ "Name", "VMName", LIST | STRING, IN(0), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
 	  .help = "Names of virtual machines; * and ? match several." },
 	{ "For", NULL, ENUM, ALL_SETS, .values = "Heartbeat,IPAddress,Reboot,MemoryOperations",
-	  .help = "What to wait for: the guest's sign of life or its address." },
+	  .help = "IPAddress: the guest has an address; Reboot: it is started again. Guests here report neither a "
+	  "Heartbeat nor MemoryOperations." },
 	{ "Delay", NULL, UINT16, ALL_SETS, .help = "Seconds between two looks." },
 	{ "Timeout", "TimeoutSec", INT32, ALL_SETS, .help = "Seconds after which waiting ends." },
 	{ "VM", NULL, LIST | OBJECT, IN(1), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
@@ -287,7 +288,8 @@ static const struct cmdlet cmdlets[] = {
 	  "Name,VMObject",
 	  wait_vm, ARRAY_SIZE(wait_vm),
 	  PASSTHRU | LOCAL, "VirtualMachine",
-	  "Wait-VM lab -Timeout 60\tuntil the guest lives, at most a minute\n"
+	  "Wait-VM lab -Timeout 60\tuntil it runs, at most a minute\n"
+	  "Wait-VM lab -For IPAddress\tuntil the guest has an address\n"
 	  "Wait-VM lab -State Off\tuntil it is off\n" },
 	{ "Update-VMVersion", "Hyper-V", NULL,
 	  "Raise the configuration version of virtual machines.",

@@ -60,6 +60,7 @@ struct vm {
 	uint64_t left_at;	/* host ns */
 	bool turned_off;	/* vm_turn_off: left_by is SIGTERM in name only */
 	bool restart;		/* the next reset was asked for by vm_restart */
+	unsigned resets;	/* that were done */
 	bool pause_wanted;
 	bool pausing;		/* processors leave run to stand still, not to end */
 	bool paused;		/* they do */
@@ -333,6 +334,7 @@ static int reset(struct vm *vm, struct error *e)
 		 "The guest asked for a reset: starting it again.");
 	vm->ending = NOT_ENDED;
 	vm->restart = false;
+	vm->resets++;
 	pthread_mutex_unlock(&vm->lock);
 	board_reset(vm->board);
 	vm->ops->reset(vm->engine);
@@ -515,6 +517,14 @@ uint64_t vm_uptime(const struct vm *vm)
 {
 	uint64_t began = vm->began, ended = vm->ended;
 	return began ? (ended ? ended : host_now()) - began : 0;
+}
+
+unsigned vm_resets(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->lock);
+	unsigned resets = vm->resets;
+	pthread_mutex_unlock(&vm->lock);
+	return resets;
 }
 
 void vm_memory(struct vm *vm, struct guest_memory_status *s)

@@ -39,6 +39,8 @@ int vm_pause(struct vm *vm, bool paused, struct error *e);
 bool vm_is_paused(struct vm *vm);
 /* Host nanoseconds since vm_run began. */
 uint64_t vm_uptime(const struct vm *vm);
+/* How often the guest was started again, by itself or by vm_restart. */
+unsigned vm_resets(struct vm *vm);
 /* Is any processor in VMX operation? */
 bool vm_hypervisor_running(struct vm *vm);
 

@@ -287,7 +287,7 @@ static void what_needs_a_running_vm(void **state)
 	assert_true(heard("warning", "already in the specified state"));
 	fine("Wait-VM", "{'Name':['lab'],'State':'Off'}");
 	run("Wait-VM", "{'Name':['lab'],'Timeout':1}");
-	says("timed out", "lab is Off");
+	says("timed out", "it is Off");
 }
 
 static void switches_and_adapters(void **state)

@@ -306,6 +306,81 @@ static void restarted_with_its_console(void **state)
 	close(fd);
 }
 
+/* Another client does something after a while. */
+static pid_t later(const char *method, json_t *params)
+{
+	struct error e = { 0 };
+	pid_t child = fork();
+	assert_true(child >= 0);
+	if (child) {
+		json_decref(params);
+		return child;
+	}
+	usleep(20 * WAIT_STEP_US);
+	int fd = service_connect(&e);
+	json_t *answer = fd < 0 ? NULL :
+		rpc_request(rpc_client_of(fd), method, params, ANSWER_MS, NULL, NULL, &e);
+	_exit(answer ? 0 : 1);
+}
+
+static void wait_child(pid_t child)
+{
+	int status;
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+}
+
+static void waited_for(void **state)
+{
+	connect_service();
+	new_vm("lab", "ignores");
+	fine("Start-VM", "{'Name':['lab']}");
+	fine("Restart-VM", "{'Name':['lab'],'Wait':true,'Timeout':30}");
+	run("Restart-VM", "{'Name':['lab'],'Wait':true,'For':'Heartbeat'}");
+	says("-For Heartbeat is not supported", "no service that sends a heartbeat");
+	run("Wait-VM", "{'Name':['lab'],'For':'MemoryOperations'}");
+	says("-For MemoryOperations is not supported", "do not report");
+	run("Wait-VM", "{'Name':['lab'],'For':'Reboot','Timeout':1}");
+	says("timed out", "it is not so that lab has been started again; it is Running");
+	run("Wait-VM", "{'Name':['lab'],'For':'IPAddress','Timeout':1}");
+	says("timed out", "lab has an address");
+	pid_t child = later("Restart-VM", json_pack("{s:[s]}", "Name", "lab"));
+	fine("Wait-VM", "{'Name':['lab'],'For':'Reboot','Timeout':30}");
+	wait_child(child);
+	child = later("Stop-VM", json_pack("{s:[s],s:b}", "Name", "lab", "TurnOff", 1));
+	run("Wait-VM", "{'Name':['lab'],'For':'Reboot','Timeout':30}");
+	says("current state", "lab turned off while it was waited for");
+	wait_child(child);
+	fine("Wait-VM", "{'Name':['lab'],'State':'Off'}");
+	run("Wait-VM", "{'Name':['lab'],'For':'Reboot'}");
+	says("current state", "lab turned off");
+	run("Wait-VM", "{'Name':['lab'],'State':'Off','For':'Reboot'}");
+	says("Parameter set", "");
+}
+
+/* CPUUsage is measured: a guest that works uses its processor, one that rests does not. */
+static void processor_time(void **state)
+{
+	int64_t busy = 0;
+	connect_service();
+	new_vm("busy", "obeys");
+	new_vm("idle", "ignores");
+	fine("Start-VM", "{'Name':['busy','idle']}");
+	for (unsigned i = 0; i < WAIT_STEPS && !busy; i++) {
+		usleep(WAIT_STEP_US);
+		fine("Get-VM", "{'Name':['busy']}");
+		busy = get_integer(object(0), "CPUUsage");
+	}
+	assert_true(busy > 0 && busy <= 100);
+	for (unsigned i = 0; i < WAIT_STEPS; i++) {
+		fine("Get-VM", "{'Name':['idle']}");
+		if (get_integer(object(0), "CPUUsage") <= 5)
+			break;
+		usleep(WAIT_STEP_US);
+	}
+	assert_true(get_integer(object(0), "CPUUsage") <= 5);
+}
+
 static void a_guest_that_ends_itself(void **state)
 {
 	connect_service();
@@ -429,7 +504,7 @@ static void a_vm_ends_while_no_service_is_there(void **state)
  * acknowledged is there, what was not is old or new, and the machine that runs goes on. */
 static void killed_at_any_moment(void **state)
 {
-	enum { ROUNDS = 40, MOMENTS_US = 4000 };
+	enum { ROUNDS = 16, MOMENTS_US = 4000 };
 	struct error e = { 0 };
 	int64_t kept = 0;
 	connect_service();
@@ -574,6 +649,8 @@ int main(void)
 		LIFE(shut_down_by_the_power_button),
 		LIFE(paused_and_resumed),
 		LIFE(restarted_with_its_console),
+		LIFE(waited_for),
+		LIFE(processor_time),
 		LIFE(a_guest_that_ends_itself),
 		LIFE(a_worker_that_is_killed),
 		LIFE(the_service_dies_and_comes_back),
