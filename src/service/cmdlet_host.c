@@ -72,9 +72,9 @@ static void hello(struct call *c)
 			   "End it, and it starts anew: the command line and the service belong to one build.");
 		return;
 	}
-	call_object(c, json_pack("{s:s,s:i,s:s,s:s,s:s,s:i}", "$type", "Service", "Version", SERVICE_PROTOCOL,
+	call_object(c, json_pack("{s:s,s:i,s:s,s:s,s:s,s:i,s:b}", "$type", "Service", "Version", SERVICE_PROTOCOL,
 				 "Store", paths_store(), "Runtime", paths_runtime(), "Host", name,
-				 "ProcessId", (int)getpid()));
+				 "ProcessId", (int)getpid(), "OfHost", c->service->of_host));
 }
 
 static bool begins_with(const char *text, const char *prefix)

@@ -136,6 +136,8 @@ static void stop_vm(struct call *c)
 
 static int start_one(struct call *c, json_t *copy)
 {
+	if (c->service->stopping)
+		return wrong_state(c, copy, "The host stops, and its service with it.", NULL);
 	return start_vm(c, copy);
 }
 

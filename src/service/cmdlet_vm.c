@@ -377,7 +377,12 @@ static int set_one(struct call *c, json_t *copy)
 			return -1;
 		json_object_set_new(copy, "Name", json_string(new_name));
 	}
-	return call_put(c, STORE_VM, copy);
+	if (call_put(c, STORE_VM, copy))
+		return -1;
+	if ((call_parameter(c, "AutomaticStartAction") || call_parameter(c, "AutomaticStopAction")) &&
+	    !c->service->of_host)
+		call_say(c, "warning", "The action is kept. It is done when the host starts or stops a service with `nestor service --host`, and no such service runs now.");
+	return 0;
 }
 
 void vm_each(struct call *c, const char *sentence, int (*change)(struct call *c, json_t *copy),

@@ -6,7 +6,8 @@
  * goes first, so that a new client starts a new service; who had connected in
  * that moment sees a hang-up and tries again (service_connect). SIGTERM ends
  * the service at once: every change is on the disk when it is answered, and
- * the workers go on. */
+ * the workers go on. With --host it is the host's init that starts and ends it;
+ * it never goes by itself, and VMs start and stop with it (host.h). */
 #include "service/service.h"
 
 #include "base/bits.h"
@@ -14,6 +15,7 @@
 #include "service/balance.h"
 #include "service/call.h"
 #include "service/client.h"
+#include "service/host.h"
 #include "service/machine.h"
 #include "service/network.h"
 #include "service/paths.h"
@@ -38,17 +40,21 @@ enum {
 	NS_A_SECOND = 1000000000,
 	CALL_STACK = 1 << 20,
 	PRIVATE_MASK = 077,
+	ANSWER_MS = 10000,
+	GIVE_WAY_MS = 20,
 };
 
 struct loop {
 	uv_loop_t uv;
 	uv_timer_t tick;
 	uv_signal_t terminate, interrupt, hang_up;
+	uv_async_t stopped;	/* the host's VMs have */
 	struct rpc_server *server;
 	struct service *service;
 	uint64_t idle_since;	/* ticks */
 	unsigned idle_seconds;
 	bool going;
+	bool ending;	/* the host stops: its VMs are stopped first */
 };
 
 struct call_start {
@@ -197,7 +203,7 @@ static void on_tick(uv_timer_t *timer)
 		return;
 	s->seconds++;
 	machines_tick(s);
-	bool busy = s->machines || rpc_clients(l->server) || rpc_calls(l->server);
+	bool busy = s->of_host || s->machines || rpc_clients(l->server) || rpc_calls(l->server);
 	pthread_cond_broadcast(&s->changed);
 	service_unlock(s);
 	if (busy)
@@ -206,9 +212,31 @@ static void on_tick(uv_timer_t *timer)
 		go(l);
 }
 
+static void on_stopped(uv_async_t *async)
+{
+	go(async->data);
+}
+
+static void *end_run(void *arg)
+{
+	struct loop *l = arg;
+	host_end(l->service);
+	uv_async_send(&l->stopped);
+	return NULL;
+}
+
 static void on_signal(uv_signal_t *handle, int number)
 {
 	struct loop *l = handle->data;
+	pthread_t thread;
+	if (l->service->of_host && !l->ending) {
+		l->ending = true;
+		log_line("The host stops (%s); a second signal ends the service at once.", strsignal(number));
+		if (!pthread_create(&thread, NULL, end_run, l)) {
+			pthread_detach(thread);
+			return;
+		}
+	}
 	log_line("The service ends (%s); virtual machines that run go on.", strsignal(number));
 	go(l);
 }
@@ -273,7 +301,7 @@ static void go_to_background(void)
 		close(log);
 }
 
-static int serve(int starter, struct error *e)
+static int serve(int starter, bool of_host, struct error *e)
 {
 	struct loop *l = alloc_zeroed(1, sizeof *l);
 	struct rpc_events events = { on_call, NULL, l };
@@ -282,6 +310,7 @@ static int serve(int starter, struct error *e)
 	l->service = service_create(e);
 	if (!l->service)
 		return -1;
+	l->service->of_host = of_host;
 	l->server = rpc_listen(&l->uv, paths_socket(), &events, e);
 	if (!l->server || start_balance(l->service, e))
 		return -1;
@@ -291,6 +320,10 @@ static int serve(int starter, struct error *e)
 	watch_signal(l, &l->terminate, SIGTERM, on_signal);
 	watch_signal(l, &l->interrupt, SIGINT, on_signal);
 	watch_signal(l, &l->hang_up, SIGHUP, on_hang_up);
+	uv_async_init(&l->uv, &l->stopped, on_stopped);
+	l->stopped.data = l;
+	if (of_host)
+		host_begin(l->service);
 	log_line("The service is ready: store %s, socket %s, process %d.", paths_store(),
 		 paths_socket(), (int)getpid());
 	answer_starter(starter, "");
@@ -302,14 +335,36 @@ static int serve(int starter, struct error *e)
 	_exit(STATUS_OK);
 }
 
+/* A service that a command started gives way to the host's: its VMs go on. */
+static int replace_service(struct error *e)
+{
+	struct rpc_client *client = rpc_connect(paths_socket(), e);
+	json_t *answer = client ? rpc_request(client, "Service.Hello", json_pack("{s:i}", "version", SERVICE_PROTOCOL),
+					      ANSWER_MS, NULL, NULL, e) : NULL;
+	json_t *its = json_array_get(json_object_get(answer, "objects"), 0);
+	bool of_host = json_is_true(json_object_get(its, "OfHost"));
+	int pid = (int)json_integer_value(json_object_get(its, "ProcessId")), taken = 1;
+	json_decref(answer);
+	rpc_disconnect(client);
+	if (pid <= 0 || of_host)
+		return 1;
+	kill(pid, SIGTERM);
+	for (unsigned ms = 0; taken > 0 && ms < ANSWER_MS; ms += GIVE_WAY_MS) {
+		usleep(GIVE_WAY_MS * 1000);
+		taken = take_lock(e);
+	}
+	return taken;
+}
+
 int service_main(int argc, char *const argv[])
 {
 	struct error e = { 0 };
 	int starter = -1;
+	bool of_host = argc == 1 && !strcmp(argv[0], "--host");
 	if (argc == 2 && !strcmp(argv[0], "--background"))
 		starter = atoi(argv[1]);
-	else if (argc) {
-		log_line("nestor service takes no arguments; it runs until it is told to end, or idle.");
+	else if (argc && !of_host) {
+		log_line("nestor service takes --host or nothing; it runs until it is told to end, or idle. With --host it also starts and stops virtual machines with the host, as their AutomaticStartAction and AutomaticStopAction say.");
 		return STATUS_USAGE;
 	}
 	signal(SIGPIPE, SIG_IGN);
@@ -323,6 +378,8 @@ int service_main(int argc, char *const argv[])
 			go_to_background();
 		taken = take_lock(&e);
 	}
+	if (taken > 0 && of_host)
+		taken = replace_service(&e);
 	if (taken > 0) {
 		/* Who asked for a service has one. */
 		answer_starter(starter, "");
@@ -331,7 +388,7 @@ int service_main(int argc, char *const argv[])
 				 paths_socket());
 		return starter < 0 ? STATUS_USAGE : STATUS_OK;
 	}
-	if (taken || serve(starter, &e)) {
+	if (taken || serve(starter, of_host, &e)) {
 		log_line("%s", e.text);
 		answer_starter(starter, e.text);
 	}

@@ -20,6 +20,7 @@ struct service {
 	struct switch_client *switches;	/* switches.h */
 	uint64_t seconds;		/* ticks since the start */
 	bool stopping;			/* the service is going: nothing new begins */
+	bool of_host;			/* nestor service --host: host.h */
 };
 
 void service_lock(struct service *s);

@@ -7,6 +7,7 @@
 #include "service/paths.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -629,6 +630,68 @@ static void many_at_once(void **state)
 	assert_int_equal(objects(), CLIENTS);
 }
 
+/* `nestor service --host`, once it answers. */
+static pid_t start_host(void)
+{
+	pid_t child = fork();
+	assert_true(child >= 0);
+	if (!child) {
+		int null = open("/dev/null", O_RDWR);
+		dup2(null, STDERR_FILENO);
+		execl(getenv("NESTOR_EXECUTABLE"), "nestor", "service", "--host", (char *)NULL);
+		_exit(1);
+	}
+	for (unsigned i = 0; i < WAIT_STEPS; i++) {
+		connect_service();
+		if (service_pid == child)
+			break;
+		usleep(WAIT_STEP_US);
+	}
+	assert_int_equal(service_pid, child);
+	return child;
+}
+
+/* VMs start and stop with the host, as their settings say. */
+static void the_service_of_a_host(void **state)
+{
+	static const char *const names[] = { "good", "deaf", "kept", "never" };
+	int status;
+	connect_service();
+	new_vm("good", "obeys");
+	new_vm("deaf", "ignores");
+	new_vm("kept", "ignores");
+	new_vm("never", "ignores");
+	fine("Set-VM", "{'Name':['good'],'AutomaticStopAction':'ShutDown'}");
+	assert_true(heard("warning", "nestor service --host"));
+	fine("Set-VM", "{'Name':['kept'],'AutomaticStartAction':'Start','AutomaticStopAction':'TurnOff','AutomaticStartDelay':1}");
+	fine("Set-VM", "{'Name':['never'],'AutomaticStartAction':'Nothing'}");
+	fine("Start-VM", "{'Name':['good','deaf','never']}");
+	pid_t running = worker("good");
+	/* The host's service takes the place of the one that a command started. */
+	start_host();
+	assert_int_equal(worker("good"), running);
+	wait_state("kept", "Running");
+	fine("Set-VM", "{'Name':['good'],'AutomaticStopAction':'ShutDown'}");
+	assert_false(heard("warning", "--host"));
+	for (unsigned round = 0; round < 2; round++) {
+		pid_t pid = service_pid;
+		kill(pid, SIGTERM);
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_int_equal(status, 0);
+		connect_service();
+		for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
+			assert_string_equal(vm(names[i], "State"), "Off");
+		assert_string_equal(vm("good", "EndReason"), "");
+		if (round)
+			break;
+		start_host();
+		wait_state("good", "Running");	/* it ran when the host stopped */
+		wait_state("deaf", "Running");
+		wait_state("kept", "Running");
+		assert_string_equal(vm("never", "State"), "Off");
+	}
+}
+
 static void the_service_goes_when_idle(void **state)
 {
 	connect_service();
@@ -660,6 +723,7 @@ int main(void)
 		LIFE(a_disk_is_used_once),
 		LIFE(a_start_that_fails_in_the_worker),
 		LIFE(many_at_once),
+		LIFE(the_service_of_a_host),
 		LIFE(the_service_goes_when_idle),
 	};
 	char command[128];
