@@ -302,6 +302,9 @@ static void new_vm(struct call *c)
 	if (network)
 		network_connect(adapter, network);
 	json_array_append_new(json_object_get(vm, "Adapters"), adapter);
+	if (call_parameter(c, "Path"))
+		call_say(c, "warning", call_text(c, "-Path is not used: the configuration is kept in the store, %s.",
+						 paths_store()));
 	new_disk(c, vm);
 	if (!json_array_size(c->errors) && !call_put(c, STORE_VM, vm))
 		call_object(c, vm_object(c->service, vm));
@@ -555,7 +558,7 @@ out:
 
 const struct cmdlet vm_cmdlets[] = {
 	{ "New-VM", new_vm,
-	  " Name MemoryStartupBytes Generation NoVHD NewVHDPath NewVHDSizeBytes VHDPath SwitchName Version Prerelease Experimental BootDevice GuestStateIsolationType ",
+	  " Name MemoryStartupBytes Generation Path NoVHD NewVHDPath NewVHDSizeBytes VHDPath SwitchName Version Prerelease Experimental BootDevice GuestStateIsolationType ",
 	  NULL },
 	{ "Get-VM", get_vm, " Id ", "Name" },
 	{ "Set-VM", set_vm,

@@ -342,9 +342,15 @@ int start_vm(struct call *c, json_t *vm)
 		call_say(c, "information",
 			 call_text(c, "%s has no disk and no kernel of its own: it boots the Debian image with Nestor inside. Connect-VMConsole '%s' leads to its console.",
 				   name, name));
-	if (result)
-		failed(c, copy, e.status == STATUS_FAULT ? "OperationFailed" : "InvalidState", "", e.text,
+	if (result) {
+		/* The loaders speak of `nestor run`'s options. */
+		char *option = strstr(e.text, "; raise --memory");
+		if (option)
+			strcpy(option, ".");
+		failed(c, copy, e.status == STATUS_FAULT ? "OperationFailed" : "InvalidState", "", e.text, option ?
+		       call_text(c, "Set-VMMemory -VMName '%s' -StartupBytes SIZE gives it more memory.", name) :
 		       call_text(c, "Its log is %s.", paths_log(id)));
+	}
 out:
 	json_decref(adapters);
 	json_decref(config);
