@@ -5,6 +5,9 @@
 #include "disk/nbd.h"
 #include "disk/raw.h"
 
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,12 +31,35 @@ void disk_close(struct disk *d)
 		d->ops->close(d);
 }
 
+void disk_release(struct disk *d)
+{
+	free(atomic_load(&d->problem));
+	free(d->path);
+}
+
+const char *disk_problem(const struct disk *d)
+{
+	return atomic_load(&d->problem);
+}
+
+void disk_complain(struct disk *d, const char *format, ...)
+{
+	char *text = NULL, *none = NULL;
+	va_list args;
+	va_start(args, format);
+	if (vasprintf(&text, format, args) < 0)
+		panic("out of memory");
+	va_end(args);
+	log_line("%s", text);
+	if (!atomic_compare_exchange_strong(&d->problem, &none, text))
+		free(text);
+}
+
 int disk_failed(struct disk *d, const char *what, uint64_t offset, const char *reason)
 {
-	if (!d->complained)
-		log_line("Disk \"%s\" failed to %s at byte %llu: %s; the guest sees an input/output error, and further ones are not reported here.",
-			 d->path, what, (unsigned long long)offset, reason);
-	d->complained = true;
+	if (!disk_problem(d))
+		disk_complain(d, "Disk \"%s\" failed to %s at byte %llu: %s; the guest sees an input/output error, and further ones are not reported here.",
+			d->path, what, (unsigned long long)offset, reason);
 	return -1;
 }
 

@@ -36,7 +36,8 @@ struct disk {
 	uint64_t size;			/* bytes, a multiple of DISK_SECTOR */
 	uint32_t physical_sector;	/* bytes; what a write of less costs a read for */
 	bool readonly;
-	bool complained;		/* a host error was logged; once is enough */
+	/* The first failure of the host, which was logged; written once. */
+	_Atomic(char *) problem;
 };
 
 /* Open and lock a disk: exclusively, or shared with other readers when
@@ -57,8 +58,16 @@ int disk_write_zeroes(struct disk *d, uint64_t offset, uint64_t bytes, bool may_
 /* A name for the disk, at most n bytes: the end of its file's name. */
 void disk_id(const struct disk *d, char *id, size_t n);
 
-/* For the formats. Log the first failure of a disk; -1. */
+/* What the host failed in first, as a sentence that lives as long as the disk;
+ * NULL: nothing. From any thread. */
+const char *disk_problem(const struct disk *d);
+
+/* For the formats. Keep the first failure of a disk, and log it; -1. */
 int disk_failed(struct disk *d, const char *what, uint64_t offset, const char *reason);
+/* Log this, and keep it as the problem if it is the first. */
+void disk_complain(struct disk *d, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Free what all disks have. */
+void disk_release(struct disk *d);
 uint64_t iovec_bytes(const struct iovec *iov, unsigned count);
 /* Take n bytes, and then what is empty, off the front. */
 void iovec_advance(struct iovec **iov, unsigned *count, size_t n);

@@ -153,9 +153,8 @@ static int lost(struct disk_nbd *n, const char *why)
 	close(n->fd);
 	n->fd = -1;
 	nbd_server_end(&n->server, LOST_MS, reason, sizeof reason);
-	log_line("Disk \"%s\" is lost to this VM (%s; %s); the guest sees input/output errors on it until it is stopped and started again.",
-		 n->disk.path, why, reason);
-	n->disk.complained = true;
+	disk_complain(&n->disk, "Disk \"%s\" is lost to this VM (%s; %s); the guest sees input/output errors on it until it is stopped and started again.",
+		      n->disk.path, why, reason);
 	return -1;
 }
 
@@ -294,7 +293,7 @@ static void nbd_close(struct disk *d)
 		close(n->fd);
 		nbd_server_end(&n->server, END_MS, how, sizeof how);
 	}
-	free(d->path);
+	disk_release(d);
 	free(n);
 }
 
@@ -337,7 +336,7 @@ struct disk *disk_nbd_open(const struct disk_chain *chain, bool readonly, struct
 		else
 			error_set(e, STATUS_FILE, "Disk \"%s\" cannot be opened: %s (%s).", path, how, why);
 	}
-	free(n->disk.path);
+	disk_release(&n->disk);
 	free(n);
 	return NULL;
 }

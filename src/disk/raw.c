@@ -100,7 +100,7 @@ static int open_file(const char *path, bool readonly, struct error *e)
 static void raw_close(struct disk *d)
 {
 	close(raw_of(d)->fd);
-	free(d->path);
+	disk_release(d);
 	free(raw_of(d));
 }
 

@@ -125,8 +125,8 @@ void call_say(struct call *c, const char *stream, const char *text)
 							 text_json(text)));
 }
 
-static void add_error(struct call *c, const char *category, const char *id, const char *exception,
-		      const char *target, const char *message, const char *reason, const char *remedy)
+static json_t *add_error(struct call *c, const char *category, const char *id, const char *exception,
+			 const char *target, const char *message, const char *reason, const char *remedy)
 {
 	json_t *error = json_pack("{s:o,s:s,s:o,s:s,s:s}", "message", text_json(message),
 				  "category", category, "target", text_json(target ? target : ""),
@@ -136,6 +136,7 @@ static void add_error(struct call *c, const char *category, const char *id, cons
 	if (remedy)
 		json_object_set_new(error, "try", text_json(remedy));
 	json_array_append_new(c->errors, error);
+	return error;
 }
 
 void call_error(struct call *c, const char *kind, const char *target, const char *message,
@@ -168,10 +169,11 @@ void call_error(struct call *c, const char *kind, const char *target, const char
 void call_cim_error(struct call *c, const char *category, const char *class_name, int code,
 		    const char *target, const char *message, const char *reason, const char *remedy)
 {
-	add_error(c, category, call_text(c, "Windows System Error %d,%s", code, c->cmdlet->name),
-		  "CimException", target ? target :
-		  call_text(c, "%s:root/StandardCimv2/%s", class_name, class_name),
-		  message, reason, remedy);
+	json_t *error = add_error(c, category, call_text(c, "Windows System Error %d,%s", code, c->cmdlet->name),
+				  "CimException", target ? target : class_name, message, reason, remedy);
+	/* What no object is named for is about the class, in its namespace. */
+	if (!target)
+		json_object_set_new(error, "targetType", json_sprintf("root/StandardCimv2/%s", class_name));
 }
 
 bool call_should(struct call *c, const char *sentence)

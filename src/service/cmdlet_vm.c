@@ -146,7 +146,8 @@ json_t *vm_object(struct service *s, json_t *vm)
 		"$type", "VirtualMachine", "VMName", get_text(vm, "Name"), "VMId", id, "Id", id,
 		"Name", get_text(vm, "Name"), "State", machine_state_name(m ? m->state : MACHINE_OFF),
 		"Status", m && m->state != MACHINE_STARTING && !running ?
-			"Its worker process does not answer" : "Operating normally",
+			"Its worker process does not answer" :
+			*get_text(running, "Problem") ? get_text(running, "Problem") : "Operating normally",
 		"CPUUsage", m ? (int)m->cpu_usage : 0, "MemoryAssigned", assigned,
 		"MemoryDemand", (json_int_t)(dynamic ? m->demand : 0),
 		"MemoryStatus", dynamic ? m->memory_status : "",

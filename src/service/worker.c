@@ -170,10 +170,12 @@ static const char *state_name(struct worker *w)
 static void do_state(struct worker *w, struct rpc_call *c)
 {
 	struct guest_memory_status m;
+	const char *problem = vm_disk_problem(w->vm);
 	vm_memory(w->vm, &m);
-	rpc_answer(c, json_pack("{s:s,s:s,s:i,s:s,s:f,s:i,s:b,s:I,s:s,s:I,s:I,s:I,s:b,s:b,s:b,s:I,s:I,s:I,s:f}",
+	rpc_answer(c, json_pack("{s:s,s:s,s:s,s:i,s:s,s:f,s:i,s:b,s:I,s:s,s:I,s:I,s:I,s:b,s:b,s:b,s:I,s:I,s:I,s:f}",
 		"Id", text(w->config_json, "Id"),
 		"State", state_name(w),
+		"Problem", problem ? problem : "",
 		"Pid", (int)getpid(),
 		"Engine", w->engine,
 		"Uptime", (double)vm_uptime(w->vm) / NS_PER_SECOND,

@@ -154,6 +154,15 @@ size_t board_serial_receive(struct board *b, const uint8_t *bytes, size_t n)
 	return taken;
 }
 
+const char *board_disk_problem(const struct board *b)
+{
+	const char *problem = NULL;
+	for (unsigned i = 0; i < VM_MAX_DISKS && !problem; i++)
+		if (b->disk[i])
+			problem = disk_problem(b->disk[i]);
+	return problem;
+}
+
 void board_network_connect(struct board *b, unsigned adapter, int fd)
 {
 	pthread_mutex_lock(bus_lock(b->bus));

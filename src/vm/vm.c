@@ -478,6 +478,11 @@ void vm_network_connect(struct vm *vm, unsigned adapter, int fd)
 	board_network_connect(vm->board, adapter, fd);
 }
 
+const char *vm_disk_problem(struct vm *vm)
+{
+	return board_disk_problem(vm->board);
+}
+
 /* Lock held: it runs, or will again after a reset. */
 static bool goes_on(const struct vm *vm)
 {

@@ -33,6 +33,9 @@ void vm_power_button(struct vm *vm);
 /* Plug an adapter's cable (its place in the configuration) into another port,
  * whose socket is taken over; -1: nowhere. */
 void vm_network_connect(struct vm *vm, unsigned adapter, int fd);
+/* What the host failed in first of a disk's requests, as a sentence; NULL:
+ * nothing. */
+const char *vm_disk_problem(struct vm *vm);
 /* Stop all processors and the VM's time, or let them go on. -1 when that did
  * not happen within a few seconds, or the VM is ending. */
 int vm_pause(struct vm *vm, bool paused, struct error *e);

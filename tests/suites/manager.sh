@@ -64,6 +64,13 @@ check "a script fits" "$IMAGES/typist" "$run/right.txt"
 matches "one that does not is told" "*not ok - wrong" "$("$IMAGES/typist" --tests "$run/wrong.txt" | sed 's/^not ok/told: &/')"
 is "and fails" 1 "$("$IMAGES/typist" "$run/wrong.txt" >/dev/null 2>&1; echo $?)"
 
+# --- No code block of either edition is left out below.
+for edition in 2016 2020; do
+	blocks=$(($(grep -c '^```' "$pages/$edition.md") / 2))
+	typed_blocks=$(sed -n "s/^: page $edition //p" "$pages/scenarios.txt" "$pages/afterwards.txt" | sort -u | tr '\n' ' ')
+	is "every code block of $edition is typed" "$(seq $blocks | tr '\n' ' ')" "$typed_blocks"
+done
+
 typed "$pages/scenarios.txt"
 
 # --- A switch and a service that die; the VMs stay connected.
