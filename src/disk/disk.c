@@ -124,6 +124,12 @@ int disk_write_zeroes(struct disk *d, uint64_t offset, uint64_t bytes, bool may_
 	return bytes ? d->ops->write_zeroes(d, offset, bytes, may_unmap) : 0;
 }
 
+void disk_hurry(struct disk *d)
+{
+	if (d->ops->hurry)
+		d->ops->hurry(d);
+}
+
 void disk_id(const struct disk *d, char *id, size_t n)
 {
 	const char *slash = strrchr(d->path, '/');

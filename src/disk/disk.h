@@ -28,6 +28,7 @@ struct disk_ops {
 	int (*flush)(struct disk *d);
 	int (*discard)(struct disk *d, uint64_t offset, uint64_t bytes);
 	int (*write_zeroes)(struct disk *d, uint64_t offset, uint64_t bytes, bool may_unmap);
+	void (*hurry)(struct disk *d);	/* NULL: it waits for nobody */
 };
 
 struct disk {
@@ -55,6 +56,9 @@ int disk_flush(struct disk *d);
 int disk_discard(struct disk *d, uint64_t offset, uint64_t bytes);
 /* The range reads as zeroes; may_unmap: the host may give its space back. */
 int disk_write_zeroes(struct disk *d, uint64_t offset, uint64_t bytes, bool may_unmap);
+/* The VM is going to end: do not wait long for anybody any more. From any
+ * thread. */
+void disk_hurry(struct disk *d);
 /* A name for the disk, at most n bytes: the end of its file's name. */
 void disk_id(const struct disk *d, char *id, size_t n);
 

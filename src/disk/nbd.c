@@ -19,13 +19,17 @@
 #include <linux/nbd.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
 	GREETING_MS = 30000,	/* from the start to the disk's size; a VHDX may replay its log */
 	SILENCE_MS = 120000,	/* flushing to a slow disk takes its time */
+	HURRY_MS = 2000,	/* when the VM is to end */
 	END_MS = 30000,		/* it writes back what it holds */
+	MS_PER_SECOND = 1000, NS_PER_MS = 1000000,
 	LOST_MS = 1000,		/* a server that ended is gone soon */
 	REASON_SIZE = 600,
 	MESSAGE_SIZE = 256,
@@ -94,6 +98,7 @@ struct disk_nbd {
 	struct disk disk;
 	struct nbd_server server;
 	int fd;			/* -1: the connection is lost */
+	int hurry;		/* readable once the VM is to end */
 	uint16_t flags;		/* what the server can do */
 	uint64_t handle;	/* of the last request */
 };
@@ -110,14 +115,45 @@ int disk_nbd_pid(const struct disk *d)
 
 /* The connection. */
 
+static int64_t now_ms(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * MS_PER_SECOND + t.tv_nsec / NS_PER_MS;
+}
+
+/* Wait for the connection, for at most ms, and less once there is a hurry;
+ * signals (a processor is called) do not count. */
+static bool wait_for(const struct disk_nbd *n, short event, int ms)
+{
+	struct pollfd both[] = { { .fd = n->fd, .events = event }, { .fd = n->hurry, .events = POLLIN } };
+	int64_t until = now_ms() + ms, left = ms;
+	nfds_t count = ARRAY_SIZE(both);
+	while (left >= 0) {
+		int ready = poll(both, count, (int)left);
+		if (!ready)
+			return false;
+		if (ready > 0 && both[0].revents)
+			return true;
+		left = until - now_ms();
+		if (ready > 0) {
+			count = 1;	/* the hurry stays */
+			left = left < HURRY_MS ? left : HURRY_MS;
+			until = now_ms() + left;
+		}
+	}
+	return false;
+}
+
 /* Move all bytes. NULL, or why not. */
-static const char *move_all(int fd, struct iovec *iov, unsigned count, short event, int ms)
+static const char *move_all(const struct disk_nbd *d, struct iovec *iov, unsigned count, short event,
+			    int ms)
 {
 	iovec_advance(&iov, &count, 0);
 	while (count) {
 		struct msghdr m = { .msg_iov = iov, .msg_iovlen = count };
-		ssize_t n = event == POLLIN ? recvmsg(fd, &m, MSG_DONTWAIT) :
-			sendmsg(fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+		ssize_t n = event == POLLIN ? recvmsg(d->fd, &m, MSG_DONTWAIT) :
+			sendmsg(d->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
 		if (n > 0) {
 			iovec_advance(&iov, &count, (size_t)n);
 			continue;
@@ -128,23 +164,22 @@ static const char *move_all(int fd, struct iovec *iov, unsigned count, short eve
 			continue;
 		if (errno != EAGAIN)
 			return strerror(errno);
-		struct pollfd wait = { .fd = fd, .events = event };
-		if (!poll(&wait, 1, ms))
+		if (!wait_for(d, event, ms))
 			return "it does not answer";
 	}
 	return NULL;
 }
 
-static const char *receive(int fd, void *to, size_t n, int ms)
+static const char *receive(const struct disk_nbd *d, void *to, size_t n, int ms)
 {
 	struct iovec iov = { to, n };
-	return move_all(fd, &iov, 1, POLLIN, ms);
+	return move_all(d, &iov, 1, POLLIN, ms);
 }
 
-static const char *send_bytes(int fd, const void *from, size_t n, int ms)
+static const char *send_bytes(const struct disk_nbd *d, const void *from, size_t n, int ms)
 {
 	struct iovec iov = { (void *)(uintptr_t)from, n };
-	return move_all(fd, &iov, 1, POLLOUT, ms);
+	return move_all(d, &iov, 1, POLLOUT, ms);
 }
 
 static int lost(struct disk_nbd *n, const char *why)
@@ -166,14 +201,14 @@ static const char *take_option_reply(struct disk_nbd *n, char *message, bool *do
 {
 	struct option_reply r;
 	struct export_information export;
-	const char *why = receive(n->fd, &r, sizeof r, GREETING_MS);
+	const char *why = receive(n, &r, sizeof r, GREETING_MS);
 	if (why)
 		return why;
 	uint32_t type = be32toh(r.type), length = be32toh(r.length);
 	if (be64toh(r.magic) != NBD_REPLY_OPTION_MAGIC || be32toh(r.option) != NBD_OPT_GO ||
 	    length >= MESSAGE_SIZE)
 		return "its answer is no NBD";
-	why = receive(n->fd, message, length, GREETING_MS);
+	why = receive(n, message, length, GREETING_MS);
 	if (why)
 		return why;
 	message[length] = 0;
@@ -199,13 +234,13 @@ static const char *shake_hands(struct disk_nbd *n, char *message)
 	};
 	struct greeting g;
 	bool done = false;
-	const char *why = receive(n->fd, &g, sizeof g, GREETING_MS);
+	const char *why = receive(n, &g, sizeof g, GREETING_MS);
 	if (why)
 		return why;
 	if (be64toh(g.magic) != NBD_MAGIC || be64toh(g.option_magic) != NBD_OPTION_MAGIC ||
 	    !(be16toh(g.flags) & NBD_FLAG_FIXED_NEWSTYLE))
 		return "its greeting is no NBD";
-	why = send_bytes(n->fd, &go, sizeof go, GREETING_MS);
+	why = send_bytes(n, &go, sizeof go, GREETING_MS);
 	for (unsigned i = 0; !why && !done; i++)
 		why = i < REPLIES_MAX ? take_option_reply(n, message, &done) : "it says too much";
 	return why;
@@ -232,14 +267,14 @@ static int ask(struct disk_nbd *n, uint32_t type, uint64_t offset, uint64_t leng
 		panic("a request of %llu bytes in %u pieces", (unsigned long long)length, count);
 	if (out)
 		memcpy(all + 1, out, count * sizeof *out);
-	const char *why = move_all(n->fd, all, out ? 1 + count : 1, POLLOUT, SILENCE_MS);
+	const char *why = move_all(n, all, out ? 1 + count : 1, POLLOUT, SILENCE_MS);
 	if (!why)
-		why = receive(n->fd, &reply, sizeof reply, SILENCE_MS);
+		why = receive(n, &reply, sizeof reply, SILENCE_MS);
 	if (!why && (be32toh(reply.magic) != NBD_REPLY_MAGIC || reply.handle != request.handle))
 		why = "its answer is no NBD";
 	int error = why ? 0 : (int)be32toh(reply.error);
 	if (!why && !error && in)
-		why = move_all(n->fd, in, count, POLLIN, SILENCE_MS);
+		why = move_all(n, in, count, POLLIN, SILENCE_MS);
 	return why ? lost(n, why) : error < 0 ? EIO : error;
 }
 
@@ -282,6 +317,19 @@ static int nbd_write_zeroes(struct disk *d, uint64_t offset, uint64_t bytes, boo
 
 /* Beginning and end. */
 
+static void nbd_hurry(struct disk *d)
+{
+	eventfd_write(nbd_of(d)->hurry, 1);
+}
+
+/* What all have, whether the server runs or not. */
+static void nbd_free(struct disk_nbd *n)
+{
+	close(n->hurry);
+	disk_release(&n->disk);
+	free(n);
+}
+
 static void nbd_close(struct disk *d)
 {
 	struct disk_nbd *n = nbd_of(d);
@@ -289,16 +337,15 @@ static void nbd_close(struct disk *d)
 					 .type = htobe32(NBD_CMD_DISC) };
 	char how[REASON_SIZE];
 	if (n->fd >= 0) {
-		send_bytes(n->fd, &goodbye, sizeof goodbye, LOST_MS);
+		send_bytes(n, &goodbye, sizeof goodbye, LOST_MS);
 		close(n->fd);
 		nbd_server_end(&n->server, END_MS, how, sizeof how);
 	}
-	disk_release(d);
-	free(n);
+	nbd_free(n);
 }
 
 static const struct disk_ops nbd_ops = {
-	nbd_close, nbd_read, nbd_write, nbd_flush, nbd_discard, nbd_write_zeroes,
+	nbd_close, nbd_read, nbd_write, nbd_flush, nbd_discard, nbd_write_zeroes, nbd_hurry,
 };
 
 /* Does the server offer what a disk must be able to do? */
@@ -321,6 +368,9 @@ struct disk *disk_nbd_open(const struct disk_chain *chain, bool readonly, struct
 	struct disk_nbd *n = alloc_zeroed(1, sizeof *n);
 	n->disk = (struct disk){ .ops = &nbd_ops, .path = alloc_string(path),
 		.physical_sector = chain->image[0].physical_sector, .readonly = readonly };
+	n->hurry = eventfd(0, EFD_CLOEXEC);
+	if (n->hurry < 0)
+		panic("no eventfd for a disk (%s)", strerror(errno));
 	n->fd = nbd_server_start(&n->server, chain, readonly, e);
 	if (n->fd >= 0) {
 		const char *why = shake_hands(n, message);
@@ -336,7 +386,6 @@ struct disk *disk_nbd_open(const struct disk_chain *chain, bool readonly, struct
 		else
 			error_set(e, STATUS_FILE, "Disk \"%s\" cannot be opened: %s (%s).", path, how, why);
 	}
-	disk_release(&n->disk);
-	free(n);
+	nbd_free(n);
 	return NULL;
 }

@@ -170,7 +170,7 @@ static int raw_write_zeroes(struct disk *d, uint64_t offset, uint64_t bytes, boo
 }
 
 static const struct disk_ops raw_ops = {
-	raw_close, raw_read, raw_write, raw_flush, raw_discard, raw_write_zeroes,
+	raw_close, raw_read, raw_write, raw_flush, raw_discard, raw_write_zeroes, NULL,
 };
 
 struct disk *disk_raw_open(const char *path, uint64_t size, bool readonly, struct error *e)

@@ -188,6 +188,10 @@ static int check_disk(struct call *c, json_t *vm, json_t *drive, json_t *disks)
 			!strcmp(user, get_text(vm, "Name")) ?
 			call_text(c, "Get-VMHardDiskDrive -VMName '%s' shows the drives; a disk and its parent cannot both be there.", user) :
 			call_text(c, "Stop-VM -Name '%s', or give each a disk of its own.", user));
+	if (access(path, R_OK | W_OK))
+		return failed(c, vm, "PermissionDenied", disks_sentence(DISK_FAULT_DENIED),
+			call_text(c, "The disk %s cannot be opened for reading and writing (%s).", path, strerror(errno)),
+			call_text(c, "chmod u+rw '%s', or give the virtual machine a disk of its own.", path));
 	if (needs_program && !nbd_server_find(program, sizeof program))
 		return failed(c, vm, "NotSupported", "",
 			call_text(c, "The disk %s has the format %s, which the program qemu-nbd reads and writes for Nestor, and that is not installed.",

@@ -88,7 +88,8 @@ void virtio_config_changed(struct virtio_device *v);
 void virtio_break(struct virtio_device *v, unsigned queue, const struct virtq_fault *why);
 
 /* Work through a queue. work handles one buffer and gives the number of bytes
- * it wrote; false, with the reason, when the buffer breaks the device's rules. */
+ * it wrote; false, with the reason, when the buffer breaks the device's rules. It
+ * may let the board lock go, if no other processor can come here meanwhile. */
 typedef bool virtio_work(struct virtio_device *v, const struct virtq_chain *chain,
 			 uint32_t *written, struct virtq_fault *why);
 void virtio_process(struct virtio_device *v, unsigned queue, virtio_work *work);

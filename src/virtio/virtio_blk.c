@@ -8,7 +8,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Requests are carried out at once, in the notification ("Block Device").
+/* Requests are carried out at once, in the notification ("Block Device"), by the
+ * processor that notified. While the disk works it lets the board lock go, so
+ * that the other processors and devices go on; who notifies or resets the device
+ * meanwhile waits until it is idle, so there is one request at a time.
  * SIZE_MAX and SEG_MAX bound what a well-behaved driver asks for in one
  * request, and REQUEST_MAX is what any driver gets. */
 
@@ -28,6 +31,9 @@ struct blk {
 	struct virtio_device virtio;
 	struct disk *disk;
 	struct virtio_blk_config config;
+	pthread_mutex_t *lock;		/* the board lock */
+	bool working;			/* some processor works through the queue */
+	pthread_cond_t idle;		/* it no longer does */
 };
 
 static bool in_disk(const struct blk *b, uint64_t sector, uint64_t bytes)
@@ -46,15 +52,17 @@ static uint8_t read_sectors(struct blk *b, const struct virtq_chain *c, uint64_t
 		return VIRTIO_BLK_S_IOERR;
 	unsigned count = virtq_iovec(c, m, true, 0, bytes, iov);
 	memcpy(moving, iov, count * sizeof *iov);
+	pthread_mutex_unlock(b->lock);
 	int failed = disk_read(b->disk, sector * DISK_SECTOR, moving, count);
+	pthread_mutex_lock(b->lock);
 	virtq_wrote(m, iov, count);
 	return failed ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
 }
 
 /* Without the flush feature the driver takes every write for stable. */
-static int made_stable(struct blk *b)
+static int made_stable(struct blk *b, bool flushes)
 {
-	return virtio_has(&b->virtio, VIRTIO_BLK_F_FLUSH) ? 0 : disk_flush(b->disk);
+	return flushes ? 0 : disk_flush(b->disk);
 }
 
 static uint8_t write_sectors(struct blk *b, const struct virtq_chain *c, uint64_t sector,
@@ -65,8 +73,11 @@ static uint8_t write_sectors(struct blk *b, const struct virtq_chain *c, uint64_
 		return VIRTIO_BLK_S_IOERR;
 	unsigned count = virtq_iovec(c, b->virtio.memory, false, sizeof(struct virtio_blk_outhdr),
 				     bytes, iov);
-	return disk_write(b->disk, sector * DISK_SECTOR, iov, count) || made_stable(b) ?
-		VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
+	bool flushes = virtio_has(&b->virtio, VIRTIO_BLK_F_FLUSH);
+	pthread_mutex_unlock(b->lock);
+	int failed = disk_write(b->disk, sector * DISK_SECTOR, iov, count) || made_stable(b, flushes);
+	pthread_mutex_lock(b->lock);
+	return failed ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
 }
 
 /* Discard and write zeroes: one range, as max_discard_seg and
@@ -87,9 +98,21 @@ static uint8_t clear_sectors(struct blk *b, const struct virtq_chain *c, uint32_
 	if (range.num_sectors > (discard ? DISCARD_SECTORS_MAX : ZEROES_SECTORS_MAX) ||
 	    !in_disk(b, range.sector, bytes))
 		return VIRTIO_BLK_S_IOERR;
+	bool flushes = virtio_has(&b->virtio, VIRTIO_BLK_F_FLUSH);
+	pthread_mutex_unlock(b->lock);
 	int failed = discard ? disk_discard(b->disk, range.sector * DISK_SECTOR, bytes) :
 		disk_write_zeroes(b->disk, range.sector * DISK_SECTOR, bytes, range.flags);
-	return failed || made_stable(b) ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
+	failed = failed || made_stable(b, flushes);
+	pthread_mutex_lock(b->lock);
+	return failed ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
+}
+
+static uint8_t flush(struct blk *b)
+{
+	pthread_mutex_unlock(b->lock);
+	int failed = disk_flush(b->disk);
+	pthread_mutex_lock(b->lock);
+	return failed ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
 }
 
 static uint8_t get_id(struct blk *b, const struct virtq_chain *c, uint32_t bytes)
@@ -112,7 +135,7 @@ static uint8_t request(struct blk *b, const struct virtq_chain *c,
 	case VIRTIO_BLK_T_OUT:
 		return write_sectors(b, c, header->sector, c->out_bytes - sizeof *header);
 	case VIRTIO_BLK_T_FLUSH:
-		return disk_flush(b->disk) ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
+		return flush(b);
 	case VIRTIO_BLK_T_GET_ID:
 		return get_id(b, c, in);
 	case VIRTIO_BLK_T_DISCARD:
@@ -143,9 +166,28 @@ static bool work(struct virtio_device *v, const struct virtq_chain *c, uint32_t 
 	return true;
 }
 
+static void wait_until_idle(struct blk *b)
+{
+	while (b->working)
+		pthread_cond_wait(&b->idle, b->lock);
+}
+
 static void notified(struct virtio_device *v, unsigned queue)
 {
+	struct blk *b = container_of(v, struct blk, virtio);
+	wait_until_idle(b);
+	if (!virtio_running(v) || !v->queue[queue].ring.enabled)
+		return;
+	b->working = true;
 	virtio_process(v, queue, work);
+	b->working = false;
+	pthread_cond_broadcast(&b->idle);
+}
+
+/* The driver may use its memory for other things once the reset is done. */
+static void blk_reset(struct virtio_device *v)
+{
+	wait_until_idle(container_of(v, struct blk, virtio));
 }
 
 static const struct virtio_ops blk_ops = {
@@ -155,10 +197,11 @@ static const struct virtio_ops blk_ops = {
 	.queues = REQUEST_QUEUE + 1,
 	.queue_size = QUEUE_SIZE,
 	.notified = notified,
+	.reset = blk_reset,
 };
 
 struct virtio_device *virtio_blk_create(struct pci_bus *bus, unsigned slot, struct memory *m,
-					struct disk *disk, struct error *e)
+					pthread_mutex_t *lock, struct disk *disk, struct error *e)
 {
 	struct blk *b = alloc_zeroed(1, sizeof *b);
 	uint64_t features = BIT(VIRTIO_BLK_F_SIZE_MAX) | BIT(VIRTIO_BLK_F_SEG_MAX) |
@@ -168,6 +211,8 @@ struct virtio_device *virtio_blk_create(struct pci_bus *bus, unsigned slot, stru
 	if (disk->physical_sector > DISK_SECTOR)
 		features |= BIT(VIRTIO_BLK_F_TOPOLOGY);
 	b->disk = disk;
+	b->lock = lock;
+	pthread_cond_init(&b->idle, NULL);
 	b->config = (struct virtio_blk_config){
 		.capacity = disk->size / DISK_SECTOR,
 		.size_max = SEGMENT_BYTES_MAX,

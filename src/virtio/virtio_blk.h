@@ -5,8 +5,11 @@
 #include "disk/disk.h"
 #include "virtio/virtio.h"
 
-/* The disk stays the caller's and must live longer than the device. */
+#include <pthread.h>
+
+/* The disk stays the caller's and must live longer than the device. lock: the
+ * board lock, which the device lets go while the disk works. */
 struct virtio_device *virtio_blk_create(struct pci_bus *bus, unsigned slot, struct memory *m,
-					struct disk *disk, struct error *e);
+					pthread_mutex_t *lock, struct disk *disk, struct error *e);
 
 #endif

@@ -132,6 +132,9 @@ void virtio_process(struct virtio_device *v, unsigned queue, virtio_work *work)
 				virtio_break(v, queue, &why);
 				break;
 			}
+			/* work may have let the lock go, and the driver reset us. */
+			if (!virtio_running(v))
+				return;
 			virtio_push(v, queue, &chain, written);
 			left--;
 		}

@@ -163,6 +163,13 @@ const char *board_disk_problem(const struct board *b)
 	return problem;
 }
 
+void board_hurry_disks(struct board *b)
+{
+	for (unsigned i = 0; i < VM_MAX_DISKS; i++)
+		if (b->disk[i])
+			disk_hurry(b->disk[i]);
+}
+
 void board_network_connect(struct board *b, unsigned adapter, int fd)
 {
 	pthread_mutex_lock(bus_lock(b->bus));
@@ -246,7 +253,7 @@ static bool create_disk(struct board *b, unsigned i, struct error *e)
 	free(path);
 	if (b->disk[i])
 		b->blk[i] = virtio_blk_create(b->pci, I440FX_FIRST_FREE_SLOT + 1 + i, b->memory,
-					      b->disk[i], e);
+					      bus_lock(b->bus), b->disk[i], e);
 	return b->blk[i];
 }
 

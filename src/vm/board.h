@@ -44,6 +44,8 @@ size_t board_serial_receive(struct board *b, const uint8_t *bytes, size_t n);
 void board_network_connect(struct board *b, unsigned adapter, int fd);
 /* What the host failed in first of a disk's requests; NULL: nothing. */
 const char *board_disk_problem(const struct board *b);
+/* The VM is going to end: its disks wait for nobody any longer. From any thread. */
+void board_hurry_disks(struct board *b);
 /* Someone presses the power button. Takes the board lock. */
 void board_power_button(struct board *b);
 /* What the guest has and says of its memory. Takes the board lock. */

@@ -117,6 +117,8 @@ static void vm_leave(struct vm *vm, int signal, bool key)
 		vm->left_at = host_now();
 	}
 	pthread_mutex_unlock(&vm->lock);
+	/* A processor may stand in a request of its own. */
+	board_hurry_disks(vm->board);
 	wake(vm);
 }
 

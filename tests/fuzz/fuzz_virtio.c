@@ -92,7 +92,7 @@ static struct virtio_device *create(enum kind kind, struct error *e)
 	static const struct virtio_console_sink sink = { .write = sink_write };
 	static const struct virtio_mem_host host = { mem_plugged, NULL };
 	switch (kind) {
-	case BLK: return virtio_blk_create(rig.pci, RIG_SLOT, rig.memory, disk, e);
+	case BLK: return virtio_blk_create(rig.pci, RIG_SLOT, rig.memory, bus_lock(rig.bus), disk, e);
 	case CONSOLE: return virtio_console_create(rig.pci, RIG_SLOT, rig.memory, &sink, e);
 	case BALLOON: return virtio_balloon_create(rig.pci, RIG_SLOT, rig.memory, vm_clock, e);
 	case MEM: return virtio_mem_create(rig.pci, RIG_SLOT, rig.memory, vm_clock, &host, e);

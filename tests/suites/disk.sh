@@ -116,7 +116,15 @@ matches "Get-VM says why" "Disk \"*/a.vhdx\" is lost to this VM (*; qemu-nbd was
 check "so does the log" grep -q 'a.vhdx" is lost to this VM' "$(nestor '(Get-VM lab).Log')"
 ask others write vdb 30
 is "the other disks go on" done "$answer"
+# One that stands still, in the middle of a request, does not keep the VM from ending.
+kill -STOP "$(servers c.qcow2)"
+echo "sum vdc 7 silent" >&3
+sleep 1
+check "a VM that waits for a silent qemu-nbd is turned off" nestor Stop-VM lab -TurnOff
+check "it is off" is_off
+check "no qemu-nbd is left of it" until_true 5 none_left
 # A worker that is killed takes its qemu-nbds with it.
+nestor Start-VM lab
 kill -9 "$(nestor '(Get-VM lab).ProcessId')"
 check "no qemu-nbd outlives a killed worker" until_true 5 none_left
 check "the VM is off" until_true 20 is_off

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -299,6 +300,71 @@ static void test_server_killed(void **state)
 	disk_close(d);
 }
 
+static void *hurry_soon(void *disk)
+{
+	usleep(100000);
+	disk_hurry(disk);
+	return NULL;
+}
+
+/* One that stands still: the VM can be ended all the same. */
+static void test_server_silent(void **state)
+{
+	uint8_t sector[DISK_SECTOR];
+	pthread_t thread;
+	shell("qemu-img create -q -f qcow2 a.qcow2 %d", SIZE);
+	struct disk *d = opened("a.qcow2", false);
+	int server = disk_nbd_pid(d);
+	assert_int_equal(kill(server, SIGSTOP), 0);
+	assert_int_equal(pthread_create(&thread, NULL, hurry_soon, d), 0);
+	assert_int_equal(get(d, 0, sector, sizeof sector), -1);
+	pthread_join(thread, NULL);
+	assert_non_null(strstr(disk_problem(d), "does not answer"));
+	assert_int_equal(kill(server, 0), -1);
+	disk_close(d);
+	/* A hurry alone harms nothing. */
+	d = opened("a.qcow2", false);
+	disk_hurry(d);
+	assert_int_equal(put(d, 0, sector, sizeof sector), 0);
+	assert_int_equal(disk_flush(d), 0);
+	disk_close(d);
+}
+
+static pthread_t reader;
+
+static void ignore(int signal)
+{
+}
+
+static void *interrupt(void *server)
+{
+	for (unsigned i = 0; i < 30; i++) {
+		usleep(10000);
+		pthread_kill(reader, SIGUSR1);
+	}
+	kill(*(int *)server, SIGCONT);
+	return NULL;
+}
+
+/* Signals while it waits (an engine calls its processors by them) are no answer. */
+static void test_interrupted(void **state)
+{
+	struct sigaction action = { .sa_handler = ignore };
+	uint8_t sector[DISK_SECTOR];
+	pthread_t thread;
+	shell("qemu-img create -q -f qcow2 a.qcow2 %d", SIZE);
+	struct disk *d = opened("a.qcow2", false);
+	int server = disk_nbd_pid(d);
+	reader = pthread_self();
+	sigaction(SIGUSR1, &action, NULL);
+	assert_int_equal(kill(server, SIGSTOP), 0);
+	assert_int_equal(pthread_create(&thread, NULL, interrupt, &server), 0);
+	assert_int_equal(get(d, 0, sector, sizeof sector), 0);
+	pthread_join(thread, NULL);
+	assert_null(disk_problem(d));
+	disk_close(d);
+}
+
 /* Opens the disk, tells the server's id, and is killed; the server cannot even
  * notice by itself, because it is stopped. */
 static void test_owner_killed(void **state)
@@ -397,7 +463,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_formats), TEST(test_fixed_vhd), TEST(test_raw_stays_raw),
-		TEST(test_parents), TEST(test_cage), TEST(test_server_killed),
+		TEST(test_parents), TEST(test_cage), TEST(test_server_killed), TEST(test_server_silent), TEST(test_interrupted),
 		TEST(test_owner_killed), TEST(test_full_disk), TEST(test_refusals),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

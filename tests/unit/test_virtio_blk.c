@@ -7,8 +7,10 @@
 #include "virtio/virtio_blk.h"
 #include "virtio_driver.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/virtio_blk.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -24,12 +26,19 @@ struct fixture {
 	char path[64];
 };
 
-/* In place of the C library's: how often the disk was made stable. */
+/* In place of the C library's: how often the disk was made stable; and, while
+ * `slow`, not before it is let go. */
 static unsigned syncs;
+static bool slow;
+static sem_t begun, let_go;
 
 int fdatasync(int fd)
 {
 	syncs++;
+	if (slow) {
+		sem_post(&begun);
+		sem_wait(&let_go);
+	}
 	return fsync(fd);
 }
 
@@ -59,8 +68,8 @@ static void open_disk_of(struct fixture *f, bool readonly, uint32_t physical_sec
 	f->disk = disk_open(f->path, readonly, &e);
 	assert_non_null(f->disk);
 	f->disk->physical_sector = physical_sector;
-	struct virtio_device *v = virtio_blk_create(f->rig.pci, RIG_SLOT, f->rig.memory, f->disk,
-						    &e);
+	struct virtio_device *v = virtio_blk_create(f->rig.pci, RIG_SLOT, f->rig.memory,
+						    bus_lock(f->rig.bus), f->disk, &e);
 	assert_non_null(v);
 	rig_probe(&f->rig, v);
 }
@@ -407,6 +416,71 @@ static void test_batch(void **state)
 	assert_int_equal(r->messages, 1);
 }
 
+static void *kick(void *rig)
+{
+	rig_kick(rig, 0);
+	return NULL;
+}
+
+static void *reset(void *rig)
+{
+	struct rig *r = rig;
+	mmio_write(r, r->common + offsetof(struct virtio_pci_common_cfg, device_status), 1, 0);
+	return NULL;
+}
+
+/* A slow disk holds nobody but who asked: others use the board. A reset waits
+ * until the disk is done with the guest's memory, and what was asked for before
+ * it is not answered after it. */
+static void test_slow_disk(void **state)
+{
+	struct fixture *f = *state;
+	struct rig *r = &f->rig;
+	const struct piece pieces[] = { { HEADER, 16, false }, { STATUS, 1, true } };
+	pthread_t kicker, resetter, second;
+	uint32_t head, written;
+	struct timespec soon;
+	open_disk(f, false);
+	rig_start(r, 1, QUEUE_SIZE, BIT(VIRTIO_BLK_F_FLUSH));
+	assert_int_equal(sem_init(&begun, 0, 0) | sem_init(&let_go, 0, 0), 0);
+	slow = true;
+	header(r, VIRTIO_BLK_T_FLUSH, 0);
+	rig_offer(r, 0, pieces, 2);
+	assert_int_equal(pthread_create(&kicker, NULL, kick, r), 0);
+	sem_wait(&begun);
+	/* The board is free, and a second notification waits its turn. */
+	assert_int_equal(mmio_read(r, r->config, 4), SECTORS);
+	rig_offer(r, 0, pieces, 2);
+	assert_int_equal(pthread_create(&second, NULL, kick, r), 0);
+	assert_false(rig_take(r, 0, &head, &written));
+	sem_post(&let_go);	/* the first */
+	sem_wait(&begun);
+	sem_post(&let_go);	/* the second, whoever does it */
+	pthread_join(kicker, NULL);
+	pthread_join(second, NULL);
+	assert_true(rig_take(r, 0, &head, &written));
+	assert_true(rig_take(r, 0, &head, &written));
+	/* A reset in the middle. */
+	int messages = r->messages;
+	rig_offer(r, 0, pieces, 2);
+	assert_int_equal(pthread_create(&kicker, NULL, kick, r), 0);
+	sem_wait(&begun);
+	assert_int_equal(pthread_create(&resetter, NULL, reset, r), 0);
+	clock_gettime(CLOCK_REALTIME, &soon);
+	soon.tv_nsec += 50000000;
+	soon.tv_sec += soon.tv_nsec / 1000000000;
+	soon.tv_nsec %= 1000000000;
+	assert_int_equal(pthread_timedjoin_np(resetter, NULL, &soon), ETIMEDOUT);
+	slow = false;
+	sem_post(&let_go);
+	pthread_join(kicker, NULL);
+	pthread_join(resetter, NULL);
+	assert_false(rig_take(r, 0, &head, &written));
+	assert_int_equal(r->messages, messages);
+	rig_start(r, 1, QUEUE_SIZE, BIT(VIRTIO_BLK_F_FLUSH));
+	assert_int_equal(request(r, VIRTIO_BLK_T_FLUSH, 0, 0, false, NULL), 0);
+}
+
 static void test_save_load(void **state)
 {
 	struct fixture *f = *state;
@@ -454,6 +528,7 @@ int main(void)
 		TEST(test_host_error),
 		TEST(test_broken_requests),
 		TEST(test_batch),
+		TEST(test_slow_disk),
 		TEST(test_save_load),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
