@@ -28,6 +28,7 @@ bool frame_queue_put(struct frame_queue *q, const void *bytes, size_t length)
 {
 	if (q->count == PORT_QUEUE)
 		return false;
+	q->bytes += length;
 	struct frame *f = &q->slot[(q->at + q->count++) % PORT_QUEUE];
 	f->bytes = alloc_zeroed(1, length);
 	f->length = length;
@@ -39,6 +40,7 @@ void frame_queue_drop(struct frame_queue *q)
 {
 	if (!q->count)
 		return;
+	q->bytes -= q->slot[q->at].length;
 	free(q->slot[q->at].bytes);
 	q->at = (q->at + 1) % PORT_QUEUE;
 	q->count--;
@@ -78,12 +80,12 @@ int port_fd(const struct port *p)
 
 unsigned port_room(const struct port *p)
 {
-	return PORT_QUEUE - p->out.count;
+	return p->out.bytes + FRAME_MAX > PORT_QUEUE_BYTES ? 0 : PORT_QUEUE - p->out.count;
 }
 
 bool port_send(struct port *p, const void *frame, size_t length)
 {
-	return length >= FRAME_HEADER && length <= FRAME_MAX &&
+	return length >= FRAME_HEADER && length <= FRAME_MAX && port_room(p) &&
 		frame_queue_put(&p->out, frame, length);
 }
 
@@ -124,13 +126,13 @@ int port_receive(struct port *p, const struct frame **frames)
 	int n = recvmmsg(p->fd, message, PORT_BATCH, MSG_DONTWAIT | MSG_TRUNC, NULL);
 	if (n < 0)
 		return errno == EAGAIN || errno == EINTR ? 0 : -1;
+	*frames = p->in;
 	/* The end of the stream reads as an empty message; frames never are. */
 	for (int i = 0; i < n; i++) {
 		if (!message[i].msg_len)
 			return i ? i : -1;
 		p->in[i] = (struct frame){ p->buffer[i], message[i].msg_len };
 	}
-	*frames = p->in;
 	return n;
 }
 

@@ -13,7 +13,8 @@
 
 enum {
 	PORT_BATCH = 32,	/* frames received or sent by one system call */
-	PORT_QUEUE = 256,	/* frames that wait to be sent */
+	PORT_QUEUE = 256,	/* frames that wait to be sent, */
+	PORT_QUEUE_BYTES = 1 << 19,	/* and their bytes: so little can a guest make a switch hold */
 };
 
 struct frame {
@@ -25,6 +26,7 @@ struct frame {
 struct frame_queue {
 	struct frame slot[PORT_QUEUE];
 	unsigned at, count;
+	size_t bytes;
 };
 
 /* Copy a frame to the end; false when the queue is full. */

@@ -34,7 +34,8 @@
 #include <unistd.h>
 
 enum {
-	PENDING = 16,		/* connections that have not said yet what they are for */
+	PENDING = 16,		/* connections that have not said yet what they are for, */
+	HELLO_MS = 2000,	/* and how long they may take */
 	UPLINK_FDS = 600,
 	FDS = 3 + PENDING + SWITCH_PORTS + UPLINK_FDS,
 	BATCHES = 4,		/* of one port in one turn */
@@ -62,7 +63,7 @@ struct loop {
 	struct rpc_server *server;	/* NULL: a private switch, of its one cable */
 	char control_path[PATHS_MAX], ports_path[PATHS_MAX];
 	int signals, listener;
-	int pending[PENDING];
+	struct { int fd; uint64_t until; } pending[PENDING];
 	unsigned pendings;
 };
 
@@ -205,19 +206,20 @@ static void accept_cables(struct loop *l)
 		int fd = accept4(l->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (fd < 0)
 			return;
+		l->pending[l->pendings].until = now_ms() + HELLO_MS;
 		if (peer_allowed(fd))
-			l->pending[l->pendings++] = fd;
+			l->pending[l->pendings++].fd = fd;
 		else
 			close(fd);
 	}
 }
 
-/* Connection i has said something, or hung up. */
+/* Connection i has said something, hung up, or been silent for too long. */
 static void take_pending(struct loop *l, unsigned i)
 {
 	char hello[HELLO_SIZE];
 	struct error e;
-	int fd = l->pending[i];
+	int fd = l->pending[i].fd;
 	ssize_t n = recv(fd, hello, sizeof hello - 1, MSG_DONTWAIT);
 	l->pending[i] = l->pending[--l->pendings];
 	hello[n > 0 ? n : 0] = '\0';
@@ -324,7 +326,9 @@ static void wait_for_something(struct loop *l)
 	add_fd(t, l->pendings < PENDING ? l->listener : -1, POLLIN);
 	t->pending_at = t->count;
 	for (unsigned i = 0; i < l->pendings; i++)
-		add_fd(t, l->pending[i], POLLIN);
+		add_fd(t, l->pending[i].fd, POLLIN);
+	if (l->pendings && (t->timeout_ms < 0 || t->timeout_ms > HELLO_MS))
+		t->timeout_ms = HELLO_MS;
 	t->cables_at = t->count;
 	for (struct cable *c = l->process.cables; c; c = c->next)
 		if (c->socket)
@@ -393,7 +397,8 @@ static void one_turn(struct loop *l)
 			cable_gone(p, c);
 	}
 	for (unsigned i = l->pendings; i-- > 0;)
-		if (t->pending_at + i < t->cables_at && t->fds[t->pending_at + i].revents)
+		if (t->pending_at + i < t->cables_at &&
+		    (t->fds[t->pending_at + i].revents || now_ms() > l->pending[i].until))
 			take_pending(l, i);
 	if (t->fds[2].revents)
 		accept_cables(l);
@@ -473,7 +478,7 @@ static void clean_up(struct loop *l)
 	uplink_destroy(p->uplink);
 	switch_destroy(p->network);
 	for (unsigned i = 0; i < l->pendings; i++)
-		close(l->pending[i]);
+		close(l->pending[i].fd);
 	if (l->listener >= 0) {
 		close(l->listener);
 		unlink(l->ports_path);

@@ -4,7 +4,11 @@
  * libslirp gives each of its addresses a MAC of its own and does not look at
  * the destination of what it is sent. To the guests all of it is one adapter,
  * vEthernet: frames it makes get that one's MAC, in the header and in ARP
- * answers, and only frames for that MAC or a group reach it. */
+ * answers, and only frames for that MAC or a group reach it.
+ *
+ * libslirp opens a socket for whatever a guest begins, without end. Here it may
+ * have SOCKETS_MAX of a kind; from then on frames that would begin another one
+ * are not taken, and what has begun goes on. */
 #include "net/uplink.h"
 
 #include "base/clock.h"
@@ -14,6 +18,9 @@
 #include <errno.h>
 #include <net/ethernet.h>
 #include <netinet/if_ether.h>
+#include <netinet/ip.h>
+#include <netinet/tcp.h>
+#include <netinet/udp.h>
 #include <slirp/libslirp.h>
 #include <stdlib.h>
 #include <time.h>
@@ -24,7 +31,20 @@ enum {
 	DNS_AFTER_GATEWAY = 1,
 	TIMERS = 4,
 	NS_PER_MS = 1000000,
-	DESCRIPTORS = 512,
+	DESCRIPTORS = 512,	/* in one wait: the sockets, and mappings */
+	SOCKETS_MAX = 200,
+	FLOWS = 1024,
+	FLOW_AGE_MS = 240 * 1000,	/* libslirp keeps a UDP socket so long */
+	IPV4_HEADER = sizeof(struct iphdr),
+};
+
+enum socket_kind { SOCKET_NONE, SOCKET_TCP, SOCKET_OTHER, SOCKET_KINDS };
+
+/* A guest's UDP port that has a socket. */
+struct flow {
+	uint32_t address;
+	uint16_t port;
+	int64_t until_ms;
 };
 
 struct slirp_timer {
@@ -41,6 +61,9 @@ struct slirp_uplink {
 	struct slirp_timer *timer[TIMERS];
 	struct pollfd *fds;	/* during fill and ready */
 	unsigned room, count;
+	enum socket_kind open[DESCRIPTORS];	/* libslirp's sockets, by descriptor */
+	unsigned sockets[SOCKET_KINDS];
+	struct flow flow[FLOWS];
 };
 
 static int64_t now_ns(void *owner)
@@ -100,8 +123,26 @@ static void timer_mod(void *timer, int64_t deadline_ms, void *owner)
 	((struct slirp_timer *)timer)->deadline_ms = deadline_ms;
 }
 
-static void poll_fd_changed(int fd, void *owner)
+static void socket_is(struct slirp_uplink *s, int fd, enum socket_kind kind)
 {
+	if (fd < 0 || fd >= DESCRIPTORS)
+		return;
+	s->sockets[s->open[fd]]--;
+	s->open[fd] = kind;
+	s->sockets[kind]++;
+}
+
+static void socket_opened(int fd, void *owner)
+{
+	int type = 0;
+	socklen_t n = sizeof type;
+	getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &n);
+	socket_is(owner, fd, type == SOCK_STREAM ? SOCKET_TCP : SOCKET_OTHER);
+}
+
+static void socket_closed(int fd, void *owner)
+{
+	socket_is(owner, fd, SOCKET_NONE);
 }
 
 static void notify(void *owner)
@@ -115,8 +156,8 @@ static const SlirpCb callbacks = {
 	.timer_new = timer_new,
 	.timer_free = timer_free,
 	.timer_mod = timer_mod,
-	.register_poll_fd = poll_fd_changed,
-	.unregister_poll_fd = poll_fd_changed,
+	.register_poll_fd = socket_opened,
+	.unregister_poll_fd = socket_closed,
 	.notify = notify,
 };
 
@@ -184,10 +225,46 @@ static void slirp_ready(struct uplink *u, const struct pollfd *fds, unsigned cou
 	}
 }
 
+/* Is the UDP port's socket there, or may it be? Then it is remembered. */
+static bool udp_flows(struct slirp_uplink *s, uint32_t address, uint16_t port, bool full)
+{
+	struct flow *f = &s->flow[(address ^ address >> 16 ^ port ^ port >> 8) % FLOWS];
+	int64_t now = now_ns(NULL) / NS_PER_MS;
+	if (full && (f->address != address || f->port != port || f->until_ms < now))
+		return false;
+	*f = (struct flow){ .address = address, .port = port, .until_ms = now + FLOW_AGE_MS };
+	return true;
+}
+
+/* Would libslirp open a socket too many for this frame? */
+static bool is_too_many(struct slirp_uplink *s, const uint8_t *frame, size_t length)
+{
+	const uint8_t *p = frame + FRAME_HEADER;
+	struct iphdr ip;
+	bool full = s->sockets[SOCKET_OTHER] >= SOCKETS_MAX;
+	if (load_be16(frame + FRAME_TYPE) != ETHERTYPE_IP || length < FRAME_HEADER + IPV4_HEADER)
+		return false;
+	memcpy(&ip, p, sizeof ip);
+	size_t at = ip.ihl * 4u;
+	if (ip.frag_off & htons(IP_OFFMASK) || length < FRAME_HEADER + at + sizeof(struct udphdr))
+		return false;
+	if (ip.protocol == IPPROTO_UDP) {
+		struct udphdr udp;
+		memcpy(&udp, p + at, sizeof udp);
+		return !udp_flows(s, ip.saddr, udp.source, full);
+	}
+	if (ip.protocol == IPPROTO_TCP && length >= FRAME_HEADER + at + sizeof(struct tcphdr))
+		return s->sockets[SOCKET_TCP] >= SOCKETS_MAX &&
+			(p[at + offsetof(struct tcphdr, th_flags)] & (TH_SYN | TH_ACK)) == TH_SYN;
+	return full && ip.protocol == IPPROTO_ICMP && ip.daddr != s->options.gateway.address.s_addr;
+}
+
 static bool slirp_send(struct uplink *u, const uint8_t *frame, size_t length)
 {
 	struct slirp_uplink *s = container_of(u, struct slirp_uplink, uplink);
 	if (mac_is_group(frame) || mac_equal(frame, s->options.mac)) {
+		if (is_too_many(s, frame, length))
+			return false;
 		s->sending = true;
 		slirp_input(s->slirp, frame, (int)length);
 		s->sending = false;

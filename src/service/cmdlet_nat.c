@@ -51,18 +51,6 @@ static bool take_prefix(const char *text, uint32_t *network, unsigned *bits)
 	return true;
 }
 
-static bool prefix_fits(struct call *c, const char *parameter, const char *text)
-{
-	uint32_t network;
-	unsigned bits;
-	if (!text || !*text || take_prefix(text, &network, &bits))
-		return true;
-	call_cim_error(c, "InvalidArgument", nat_class, ERROR_INVALID_PARAMETER, NULL, parameter_sentence,
-		call_text(c, "-%s \"%s\" is no IPv4 prefix.", parameter, text),
-		"Write it like 192.168.100.0/24.");
-	return false;
-}
-
 /* The switches' processes do as the store says now. */
 static void follow(struct call *c)
 {
@@ -103,8 +91,12 @@ static void new_nat(struct call *c)
 			"New-NetNat -Name LocalNAT -InternalIPInterfaceAddressPrefix \"192.168.100.0/24\"");
 		return;
 	}
-	if (!prefix_fits(c, "ExternalIPInterfaceAddressPrefix", external))
+	if (external && *external) {
+		call_cim_error(c, "InvalidArgument", nat_class, ERROR_INVALID_PARAMETER, NULL, parameter_sentence,
+			"-ExternalIPInterfaceAddressPrefix would keep the NAT to one network outside; Nestor's goes wherever this system does.",
+			"Leave it out.");
 		return;
+	}
 	json_object_foreach(store_objects(c->service->store, STORE_NAT), key, other) {
 		call_cim_error(c, "InvalidArgument", nat_class, ERROR_INVALID_PARAMETER, NULL, parameter_sentence,
 			call_text(c, !strcasecmp(name, get_text(other, "Name")) ? "There is a NAT of that name already (%s, %s)." :
@@ -121,8 +113,8 @@ static void new_nat(struct call *c)
 	const char *prefix = call_text(c, "%u.%u.%u.%u/%u", network >> 24, network >> 16 & 255,
 				       network >> 8 & 255, network & 255, bits);
 	json_t *nat = json_pack("{s:s,s:s,s:s,s:s,s:[]}", "Id", id, "Name", name,
-		"InternalIPInterfaceAddressPrefix", prefix,
-		"ExternalIPInterfaceAddressPrefix", external ? external : "", "StaticMappings");
+		"InternalIPInterfaceAddressPrefix", prefix, "ExternalIPInterfaceAddressPrefix", "",
+		"StaticMappings");
 	if (!call_put(c, STORE_NAT, nat))
 		call_object(c, nat_object(nat));
 	follow(c);
@@ -194,6 +186,8 @@ static void remove_nat(struct call *c)
 
 /* Static mappings. */
 
+static const char everybody[] = "0.0.0.0/0";
+
 static json_t *mapping_object(json_t *nat, json_t *mapping)
 {
 	json_t *object = json_pack("{s:s,s:o}", "$type", "NetNatStaticMapping", "StaticMappingID",
@@ -257,9 +251,13 @@ static void add_mapping(struct call *c)
 			nat_not_found(c, mapping_class, name ? name : "");
 		goto out;
 	}
-	if (!mapping_fits(c, nat, protocol, external, internal, external_port, internal_port) ||
-	    !prefix_fits(c, "RemoteExternalIPAddressPrefix", remote))
+	if (!mapping_fits(c, nat, protocol, external, internal, external_port, internal_port))
 		goto out;
+	if (remote && strcmp(remote, everybody)) {
+		refuse_mapping(c, call_text(c, "-RemoteExternalIPAddressPrefix %s would let in only some; Nestor's mappings let in everybody.",
+					    remote), "Leave it out, or write 0.0.0.0/0.");
+		goto out;
+	}
 	json_array_foreach(json_object_get(nat, "StaticMappings"), i, other) {
 		if (!strcasecmp(get_text(other, "Protocol"), protocol) &&
 		    get_integer(other, "ExternalPort") == external_port &&
@@ -280,7 +278,7 @@ static void add_mapping(struct call *c)
 	json_t *copy = json_deep_copy(nat);
 	json_t *mapping = json_pack("{s:I,s:s,s:s,s:s,s:I,s:s,s:I}", "StaticMappingID", (json_int_t)(highest + 1),
 		"Protocol", strcasecmp(protocol, "TCP") ? "UDP" : "TCP",
-		"RemoteExternalIPAddressPrefix", remote ? remote : "0.0.0.0/0", "ExternalIPAddress", external,
+		"RemoteExternalIPAddressPrefix", everybody, "ExternalIPAddress", external,
 		"ExternalPort", (json_int_t)external_port, "InternalIPAddress", internal,
 		"InternalPort", (json_int_t)internal_port);
 	json_array_append_new(json_object_get(copy, "StaticMappings"), mapping);

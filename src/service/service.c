@@ -115,6 +115,7 @@ struct service *service_create(struct error *e)
 void service_destroy(struct service *s)
 {
 	service_lock(s);
+	switches_leave(s);
 	machines_leave(s);
 	service_unlock(s);
 	store_close(s->store);

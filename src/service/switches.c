@@ -319,6 +319,13 @@ static json_t *wanted(struct service *s, struct switch_client *p, json_t *networ
 		"Host", has_host(network), "Interface", want_interface(p, network, interface));
 }
 
+/* A TAP is an adapter of the host: there as long as the switch is. */
+static bool is_needed(json_t *want)
+{
+	return json_object_size(json_object_get(want, "Ports")) ||
+		json_array_size(json_object_get(want, "Addresses")) || *get_text(want, "Interface");
+}
+
 /* Telling it. */
 
 static void set_ports(struct switch_client *p, json_t *want, json_t *list, struct error *e)
@@ -524,9 +531,7 @@ static void sync_one(struct service *s, json_t *network, json_t *starting, struc
 	if (!p)
 		p = attach(s, id, &none);	/* an earlier service's */
 	json_t *want = wanted(s, p, network, starting);
-	/* A TAP is an adapter of the host: there as long as the switch is. */
-	bool needed = json_object_size(json_object_get(want, "Ports")) ||
-		json_array_size(json_object_get(want, "Addresses")) || *get_text(want, "Interface");
+	bool needed = is_needed(want);
 	if (p && !needed)
 		stop(s, p);
 	if (!p && needed)
@@ -555,4 +560,18 @@ void switches_tick(struct service *s)
 {
 	struct error e;
 	switches_sync(s, NULL, &e);	/* every failure is in the log */
+}
+
+void switches_leave(struct service *s)
+{
+	for (struct switch_client *p = s->switches, *next; p; p = next) {
+		json_t *network = store_find(s->store, STORE_SWITCH, p->id);
+		json_t *want = network ? wanted(s, p, network, NULL) : NULL;
+		next = p->next;
+		if (is_needed(want))
+			forget(s, p);
+		else
+			stop(s, p);
+		json_decref(want);
+	}
 }

@@ -17,6 +17,8 @@
 int switches_sync(struct service *s, json_t *starting, struct error *e);
 /* A second has passed. */
 void switches_tick(struct service *s);
+/* The service goes, the machines still known: processes that somebody needs go on. */
+void switches_leave(struct service *s);
 /* Ask the switch's process; NULL: it has none, or with the reason. params is
  * taken over. */
 json_t *switches_ask(struct service *s, const char *id, const char *method, json_t *params,

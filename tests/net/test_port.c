@@ -101,6 +101,18 @@ static void test_back_pressure(void **state)
 	assert_true(sent > PORT_QUEUE);
 }
 
+/* Of the longest frames fewer wait. */
+static void test_queue_is_bounded_in_bytes(void **state)
+{
+	struct fixture *f = *state;
+	static uint8_t frame[FRAME_MAX];
+	unsigned queued = 0;
+	while (port_send(f->a, frame, sizeof frame))
+		assert_true(++queued * sizeof frame <= PORT_QUEUE_BYTES);
+	assert_int_equal(port_room(f->a), 0);
+	assert_true(queued < PORT_QUEUE);
+}
+
 static void test_gone(void **state)
 {
 	struct fixture *f = *state;
@@ -109,7 +121,10 @@ static void test_gone(void **state)
 	assert_true(port_send(f->b, frame, sizeof frame));
 	assert_int_equal(port_flush(f->b), 0);
 	shutdown(port_fd(f->b), SHUT_RDWR);
-	assert_int_equal(port_receive(f->a, &got), 1);
+	got = NULL;
+	assert_int_equal(port_receive(f->a, &got), 1);	/* the last words before the end */
+	assert_non_null(got);
+	assert_int_equal(got[0].length, sizeof frame);
 	assert_int_equal(port_receive(f->a, &got), -1);
 	assert_true(port_send(f->a, frame, sizeof frame));
 	assert_int_equal(port_flush(f->a), -1);
@@ -119,7 +134,8 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_batches), TEST(test_sizes), TEST(test_back_pressure), TEST(test_gone),
+		TEST(test_batches), TEST(test_sizes), TEST(test_back_pressure),
+		TEST(test_queue_is_bounded_in_bytes), TEST(test_gone),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

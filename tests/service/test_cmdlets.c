@@ -455,6 +455,10 @@ static void nat(void **state)
 	assert_string_equal(get_text(error(0), "targetType"), "root/StandardCimv2/MSFT_NetNat");
 	run("New-NetNat", "{'Name':'localnat','InternalIPInterfaceAddressPrefix':'192.168.100.128/25'}");
 	says("The parameter is incorrect.", "of that name already");
+	run("Add-NetNatStaticMapping", "{'NatName':'LocalNAT','Protocol':'TCP','ExternalIPAddress':'0.0.0.0','RemoteExternalIPAddressPrefix':'10.1.0.0/16','ExternalPort':1,'InternalIPAddress':'192.168.100.2'}");
+	says("The parameter is incorrect.", "let in everybody");
+	run("New-NetNat", "{'Name':'x','InternalIPInterfaceAddressPrefix':'10.7.0.0/24','ExternalIPInterfaceAddressPrefix':'10.8.0.0/24'}");
+	says("The parameter is incorrect.", "one network outside");
 	run("New-NetNat", "{'Name':'none'}");
 	says("The parameter is incorrect.", "needs the prefix");
 	fine("Add-NetNatStaticMapping", "{'NatName':'LocalNAT','Protocol':'tcp','ExternalIPAddress':'0.0.0.0/0','ExternalPort':8080,'InternalIPAddress':'192.168.100.2','InternalPort':80}");

@@ -233,6 +233,14 @@ is "cmdlets: a mapped port reaches the guest from beyond" mapped \
 is "cmdlets: and from the host itself" mapped "$(fetch http://10.9.0.1:8088/ $inside)"
 type '(Get-VMNetworkAdapter far | Select-Object -First 1).IPAddresses'
 is "cmdlets: the guest's address is shown" 192.168.100.2 "$typed"
+does "guards, while it runs" 'Set-VMNetworkAdapter far -DhcpGuard On -RouterGuard On'
+guards() { call "$(timeout 10 $inside "$NESTOR" '(Get-VMSwitch VmNAT).Id')" Port.List | tr -d ' \n'; }
+matches "cmdlets: reach the switch" '*"DhcpGuard":true,"RouterGuard":true*' "$(guards)"
+type 'New-VM twin -MemoryStartupBytes 128MB -SwitchName VmNAT | Out-Null; Set-VMNetworkAdapter twin -StaticMacAddress (Get-VMNetworkAdapter far | Select-Object -First 1).MacAddress'
+matches "cmdlets: a static MAC address of another adapter is told" "*is also that of an adapter of far*" "$typed"
+does "the twin's kernel" "Set-VMFirmware twin -KernelPath '$IMAGES/vmlinuz' -KernelCommandLine quiet"
+type 'Start-VM twin'
+matches "cmdlets: and does not start beside it" "*'twin' failed to start.*is already another port's of this switch*" "$typed"
 switch_pid() {
 	timeout 10 "$NESTOR" switch call "$(timeout 10 $inside "$NESTOR" '(Get-VMSwitch VmNAT).Id')" \
 		Switch.State 2>/dev/null | sed -n 's/.*"Pid": \([0-9]*\).*/\1/p'
