@@ -383,6 +383,7 @@ static void judge(bool good)
 	}
 }
 
+static const int terminal_signals[] = { SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU, SIGHUP, SIGTERM, SIGPIPE };
 static void open_place(const char *name, const char *command)
 {
 	struct winsize size = { .ws_row = 50, .ws_col = COLUMNS };
@@ -395,6 +396,9 @@ static void open_place(const char *name, const char *command)
 	if ((p->pid = forkpty(&p->fd, NULL, NULL, &size)) < 0)
 		script_error("no terminal: %s", strerror(errno));
 	if (!p->pid) {
+		/* As a terminal gives them to a program. */
+		for (unsigned i = 0; i < sizeof(terminal_signals) / sizeof(*terminal_signals); i++)
+			signal(terminal_signals[i], SIG_DFL);
 		setenv("TERM", "dumb", 1);
 		execl("/bin/sh", "sh", "-c", command, (char *)NULL);
 		_exit(127);
