@@ -42,7 +42,7 @@ void state_get_bytes(struct state *s, void *p, size_t n);
 int state_finish(struct state *s, const char *name, struct error *e);
 
 #define state_put_field(s, field) state_put((s), (uint64_t)(field), sizeof(field))
-#define state_get_field(s, field) ((field) = (__typeof__(field))state_get((s), sizeof(field)))
+#define state_get_field(s, field) ((field) = state_get((s), sizeof(field)))
 
 /* Write or read, as the open section goes: an integer, an array of integers,
  * bytes as they are. */
