@@ -184,7 +184,7 @@ static void do_state(struct worker *w, struct rpc_call *c)
 		"Memory", (json_int_t)w->config.memory,
 		"Console", w->console,
 		"MemoryAssigned", (json_int_t)m.current, "MemoryWanted", (json_int_t)m.target,
-		"MemoryMost", (json_int_t)(m.grows ? m.size : m.fixed),
+		"MemoryMost", (json_int_t)(m.grows ? m.size : m.current > m.fixed ? m.current : m.fixed),
 		"MemoryShrinks", m.driver_present, "MemoryGrows", m.grows,
 		"StatisticsKnown", m.statistics.known,
 		"GuestTotal", (json_int_t)m.statistics.total,
@@ -235,23 +235,32 @@ static void do_resume(struct worker *w, struct rpc_call *c)
 	set_paused(w, c, false);
 }
 
+/* Why the guest cannot be given that much; "" when it can. */
+static void check_amount(const struct guest_memory_status *m, json_int_t bytes, char *text, size_t n)
+{
+	uint64_t wanted = (uint64_t)bytes;
+	*text = 0;
+	if (bytes < (json_int_t)VM_MEMORY_MIN || wanted > m->size)
+		snprintf(text, n,
+			 "It runs with %llu MB and can grow to %llu MB on this host before it is started again.",
+			 (unsigned long long)(m->current / MIB), (unsigned long long)(m->size / MIB));
+	else if (wanted > m->fixed && wanted > m->current && !m->grows)
+		snprintf(text, n,
+			 "The guest has no driver for memory beyond the %llu MB that it was started with (virtio_mem in Linux).",
+			 (unsigned long long)(m->fixed / MIB));
+	/* From and to more than it was started with, blocks alone will do. */
+	else if (!m->driver_present && !(m->grows && wanted >= m->fixed && m->current >= m->fixed))
+		snprintf(text, n,
+			 "The guest has no driver for the memory balloon running (virtio_balloon in Linux).");
+}
+
 static void do_set_memory(struct worker *w, struct rpc_call *c)
 {
 	json_int_t bytes = json_integer_value(json_object_get(rpc_params(c), "Bytes"));
 	struct guest_memory_status m;
-	char text[256] = "";
+	char text[256];
 	vm_memory(w->vm, &m);
-	if (bytes < (json_int_t)VM_MEMORY_MIN || (uint64_t)bytes > m.size)
-		snprintf(text, sizeof text,
-			 "It runs with %llu MB and can grow to %llu MB on this host before it is started again.",
-			 (unsigned long long)(m.current / MIB), (unsigned long long)(m.size / MIB));
-	else if ((uint64_t)bytes > m.fixed && (uint64_t)bytes > m.current && !m.grows)
-		snprintf(text, sizeof text,
-			 "The guest has no driver for memory beyond the %llu MB that it was started with (virtio_mem in Linux).",
-			 (unsigned long long)(m.fixed / MIB));
-	else if (!m.driver_present)
-		snprintf(text, sizeof text,
-			 "The guest has no driver for the memory balloon running (virtio_balloon in Linux).");
+	check_amount(&m, bytes, text, sizeof text);
 	if (*text) {
 		rpc_refuse(c, RPC_INVALID_PARAMS, text);
 		return;

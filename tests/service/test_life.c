@@ -536,6 +536,37 @@ static void killed_at_any_moment(void **state)
 	assert_int_equal(worker("lab"), pid);
 }
 
+/* Dynamic Memory with a guest that has no driver for any of it. */
+static void a_guest_without_drivers_keeps_its_memory(void **state)
+{
+	connect_service();
+	new_vm("lab", "ignores");
+	fine("Set-VM", "{'Name':['lab'],'DynamicMemory':true,'MemoryMaximumBytes':1073741824}");
+	fine("Start-VM", "{'Name':['lab']}");
+	sleep(3);	/* rounds of the balancer */
+	fine("Get-VM", "{'Name':['lab']}");
+	is_number("MemoryAssigned", 33554432);
+	is_number("MemoryDemand", 0);
+	is("MemoryStatus", "OK");
+	is_number("MemoryStartup", 33554432);
+	/* The maximum may grow meanwhile, by either cmdlet, and nothing else. */
+	fine("Set-VM", "{'Name':['lab'],'MemoryMaximumBytes':2147483648}");
+	fine("Set-VMMemory", "{'VMName':['lab'],'MaximumBytes':4294967296,'Buffer':50,'Priority':90}");
+	run("Set-VM", "{'Name':['lab'],'MemoryMaximumBytes':1073741824}");
+	says("Failed to modify device 'Memory'.", "its maximum may only grow");
+	run("Set-VMMemory", "{'VMName':['lab'],'MaximumBytes':1073741824}");
+	says("current state", "its maximum may only grow");
+	run("Set-VMMemory", "{'VMName':['lab'],'StartupBytes':67108864}");
+	says("current state", "the startup amount may change only while the virtual machine is Off");
+	run("Set-VM", "{'Name':['lab'],'StaticMemory':true}");
+	says("current state", "Dynamic Memory may be turned on or off only while the virtual machine is Off");
+	fine("Get-VMMemory", "{'VMName':['lab']}");
+	is_number("Maximum", 4294967296);
+	is_number("Buffer", 50);
+	is_number("Priority", 90);
+	fine("Stop-VM", "{'Name':['lab'],'TurnOff':true}");
+}
+
 static void a_hypervisor_inside_forbids_a_resize(void **state)
 {
 	char byte = 0;
@@ -720,6 +751,7 @@ int main(void)
 		LIFE(a_vm_ends_while_no_service_is_there),
 		LIFE(killed_at_any_moment),
 		LIFE(a_hypervisor_inside_forbids_a_resize),
+		LIFE(a_guest_without_drivers_keeps_its_memory),
 		LIFE(a_disk_is_used_once),
 		LIFE(a_start_that_fails_in_the_worker),
 		LIFE(many_at_once),
