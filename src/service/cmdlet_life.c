@@ -11,6 +11,7 @@
 
 enum {
 	SHUTDOWN_MS = 300 * 1000,	/* five minutes, as Hyper-V gives a guest */
+	PRESS_AGAIN_MS = 5 * 1000,
 	TURN_OFF_MS = 20 * 1000,	/* then the worker is killed */
 	WAIT_STEP_MS = 1000,
 	MS_PER_SECOND = 1000,
@@ -78,6 +79,21 @@ static int stop_failed(struct call *c, json_t *vm, const char *reason, const cha
 	return -1;
 }
 
+/* wait_off, with the power button pressed again from time to time: a guest that
+ * is still coming up does not hear it. */
+static bool press_until_off(struct call *c, const char *id, int64_t ms)
+{
+	int64_t until = service_now() + ms, left;
+	while ((left = until - service_now()) > 0 && !abandoned(c)) {
+		if (wait_off(c, id, left < PRESS_AGAIN_MS ? left : PRESS_AGAIN_MS))
+			return true;
+		struct machine *m = machine_find(c->service, id);
+		struct error e;
+		json_decref(m ? machine_ask(m, "Worker.PowerButton", NULL, &e) : NULL);
+	}
+	return !machine_find(c->service, id);
+}
+
 static int shut_down(struct call *c, json_t *vm, const char *id)
 {
 	struct error e = { 0 };
@@ -93,7 +109,7 @@ static int shut_down(struct call *c, json_t *vm, const char *id)
 	progress(c, call_text(c, "Waiting for %s to shut down.", name));
 	const char *limit = getenv("NESTOR_SHUTDOWN_SECONDS");
 	int64_t ms = limit ? strtoll(limit, NULL, 10) * MS_PER_SECOND : SHUTDOWN_MS;
-	if (wait_off(c, id, ms))
+	if (press_until_off(c, id, ms))
 		return 0;
 	m = machine_find(c->service, id);
 	if (m && m->state == MACHINE_STOPPING)
