@@ -83,15 +83,16 @@ static int stop_failed(struct call *c, json_t *vm, const char *reason, const cha
  * is still coming up does not hear it. */
 static bool press_until_off(struct call *c, const char *id, int64_t ms)
 {
-	int64_t until = service_now() + ms, left;
-	while ((left = until - service_now()) > 0 && !abandoned(c)) {
-		if (wait_off(c, id, left < PRESS_AGAIN_MS ? left : PRESS_AGAIN_MS))
-			return true;
+	int64_t until = service_now() + ms, left = ms;
+	while (!wait_off(c, id, left < PRESS_AGAIN_MS ? left : PRESS_AGAIN_MS)) {
 		struct machine *m = machine_find(c->service, id);
 		struct error e;
+		left = until - service_now();
+		if (left <= 0 || abandoned(c))
+			return false;
 		json_decref(m ? machine_ask(m, "Worker.PowerButton", NULL, &e) : NULL);
 	}
-	return !machine_find(c->service, id);
+	return true;
 }
 
 static int shut_down(struct call *c, json_t *vm, const char *id)
