@@ -105,7 +105,6 @@ type_l1 'Stop-VM inner; (Get-VM inner).State'
 matches "Stop-VM in L1: L2 obeys the power button" "*Waiting for inner to shut down.*Off*" "$shown"
 
 # --- The power button.
-type_l1 'Start-VM inner'
 nestor Restart-VM lab -Force
 nestor Suspend-VM lab
 is "Suspend-VM" Paused "$(nestor '(Get-VM lab).State')"
