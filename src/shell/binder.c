@@ -5,8 +5,10 @@
 #include "base/bits.h"
 #include "base/log.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <strings.h>
+#include <unistd.h>
 
 #define BINDING_ERROR "ParameterBindingException"
 
@@ -158,6 +160,13 @@ static int refuse(struct binding *b, const struct parameter *p)
 	return -1;
 }
 
+static bool is_this_machine(const char *name)
+{
+	char host[HOST_NAME_MAX + 1] = "";
+	gethostname(host, sizeof(host) - 1);
+	return name && (list_has("localhost,.,127.0.0.1,::1", name) || !strcasecmp(name, host));
+}
+
 static int store(struct binding *b, unsigned index, const struct argument *a, json_t *value)
 {
 	const struct parameter *p = cmdlet_parameter(b->cmdlet, index);
@@ -200,7 +209,7 @@ static int store(struct binding *b, unsigned index, const struct argument *a, js
 		silent |= json_is_false(v) || (json_is_integer(v) && !json_integer_value(v)) ||
 			(t == ENUM && list_has("Off,None", json_string_value(v)));
 	bool here = !strcmp(p->name, "ComputerName") && json_array_size(v) == 1 &&
-		list_has("localhost,.,127.0.0.1", json_string_value(json_array_get(v, 0)));
+		is_this_machine(json_string_value(json_array_get(v, 0)));
 	if (p->fate == REFUSED && !silent && !here) {
 		json_decref(v);
 		return refuse(b, p);

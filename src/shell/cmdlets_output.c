@@ -28,6 +28,11 @@ static const struct parameter write_error[] = {
 
 static const struct parameter out_null[] = { INPUT };
 
+static const struct parameter out_host[] = {
+	{ "Paging", NULL, SWITCH, ALL_SETS, .fate = HARMLESS, .help = "Accepted; a Unix shell's `| less` pages." },
+	INPUT,
+};
+
 static const struct parameter out_file[] = {
 	{ "FilePath", "Path", STRING, ALL_SETS, .position = AT(0), .mandatory = true, .help = "The file." },
 	{ "Append", NULL, SWITCH, ALL_SETS, .help = "Add to what is in it." },
@@ -39,6 +44,7 @@ static const struct parameter out_file[] = {
 };
 
 static const struct parameter out_string[] = {
+	{ "Stream", NULL, SWITCH, ALL_SETS, .help = "Each line by itself." },
 	{ "Width", NULL, INT32, ALL_SETS, .fate = HARMLESS, .help = "Accepted; nothing is cut." },
 	INPUT,
 };
@@ -49,8 +55,7 @@ static const struct parameter format_table[] = {
 	{ "AutoSize", NULL, SWITCH, ALL_SETS, .fate = HARMLESS, .help = "Accepted; columns fit what they hold." },
 	{ "Wrap", NULL, SWITCH, ALL_SETS, .help = "Cut nothing to the terminal's width." },
 	{ "GroupBy", NULL, ANY, ALL_SETS, .fate = REFUSED, .help = "Sort-Object puts together what belongs together." },
-	{ "HideTableHeaders", NULL, SWITCH, ALL_SETS, .fate = REFUSED,
-	  .help = "Select-Object -ExpandProperty gives values alone." },
+	{ "HideTableHeaders", NULL, SWITCH, ALL_SETS, .help = "Only the rows." },
 	{ "Force", NULL, SWITCH, ALL_SETS, .fate = HARMLESS, .help = "Accepted." },
 	INPUT,
 };
@@ -95,6 +100,8 @@ static const struct cmdlet cmdlets[] = {
 	  output_file },
 	{ "Out-String", UTILITY, NULL, "Give out what would be shown as text.", NULL,
 	  out_string, ARRAY_SIZE(out_string), 0, NULL, "Get-VM | Out-String\ta table as text\n", output_string },
+	{ "Out-Host", CORE, "oh,Out-Default", "Show objects at once.", NULL, out_host, ARRAY_SIZE(out_host), 0, NULL,
+	  "Get-VM | Out-Host\tas at the end of a line\n", output_shown },
 	{ "Out-Null", CORE, NULL, "Show nothing.", NULL, out_null, ARRAY_SIZE(out_null), 0, NULL,
 	  "New-VM lab | Out-Null\twithout the table\n", output_null },
 	{ "Write-Output", UTILITY, "echo,write", "Give out values.", NULL,

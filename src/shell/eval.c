@@ -33,6 +33,11 @@ static json_t *automatic_variable(struct shell *sh, const char *name, bool *foun
 		return json_incref(sh->errors);
 	if (!strcasecmp(name, "PSItem"))
 		name = "_";
+	if (!strcasecmp(name, "env:COMPUTERNAME") && !getenv(name + 4)) {
+		char host[HOST_NAME_MAX + 1] = "";
+		gethostname(host, sizeof(host) - 1);
+		return json_string(host);
+	}
 	if (!strncasecmp(name, "env:", 4)) {
 		const char *s = getenv(name + 4);
 		return s && json_string(s) ? json_string(s) : json_null();
@@ -406,6 +411,8 @@ static json_t *eval_unary(struct shell *sh, const struct node *n)
 		return NULL;
 	if (!strcmp(n->text, "not")) {
 		result = json_boolean(!value_true(v));
+	} else if (!strcmp(n->text, "void")) {
+		result = json_null();
 	} else if (!strcmp(n->text, "join")) {
 		json_t *nothing = json_string("");
 		result = join(v, nothing);

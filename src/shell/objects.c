@@ -172,6 +172,7 @@ struct sort_row {
 
 static int compare_keys(const struct sort_row *x, const struct sort_row *y, const struct call *call)
 {
+	json_t *columns = json_object_get(call->bound, "Property");
 	size_t n = json_array_size(x->keys), i;
 	int d = 0;
 	for (i = 0; i < n && !d; i++) {
@@ -180,8 +181,14 @@ static int compare_keys(const struct sort_row *x, const struct sort_row *y, cons
 			d = json_is_null(l) - json_is_null(k);
 		else
 			d = value_compare(k, l, given(call, "CaseSensitive"));
+		/* @{ Expression = 'State'; Descending = $true } says so of one column. */
+		json_t *column = json_array_get(columns, i);
+		json_t *down = json_is_object(column) ? value_property(column, "Descending") : NULL;
+		json_t *up = json_is_object(column) ? value_property(column, "Ascending") : NULL;
+		if (down ? value_true(down) : up ? !value_true(up) : given(call, "Descending"))
+			d = -d;
 	}
-	return given(call, "Descending") ? -d : d;
+	return d;
 }
 
 static int compare_rows(const void *a, const void *b, void *argument)

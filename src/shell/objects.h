@@ -13,6 +13,7 @@ json_t *object_measure(struct shell *sh, struct call *call);
 json_t *output_write(struct shell *sh, struct call *call);
 json_t *output_host(struct shell *sh, struct call *call);
 json_t *output_error(struct shell *sh, struct call *call);
+json_t *output_shown(struct shell *sh, struct call *call);
 json_t *output_null(struct shell *sh, struct call *call);
 json_t *output_file(struct shell *sh, struct call *call);
 json_t *output_string(struct shell *sh, struct call *call);

@@ -54,6 +54,12 @@ json_t *output_error(struct shell *sh, struct call *call)
 	return json_array();
 }
 
+json_t *output_shown(struct shell *sh, struct call *call)
+{
+	view_print(sh, sh->out, call->input);
+	return json_array();
+}
+
 json_t *output_null(struct shell *sh, struct call *call)
 {
 	return json_array();
@@ -95,9 +101,38 @@ json_t *output_string(struct shell *sh, struct call *call)
 	char *s = formatted(sh, call->input, 0);
 	if (!s)
 		return NULL;
-	json_t *result = json_pack("[o]", json_string(s));
+	json_t *result = json_array();
+	if (value_true(json_object_get(call->bound, "Stream"))) {
+		for (const char *line = s; *line; line += strcspn(line, "\n"), line += *line == '\n')
+			json_array_append_new(result, json_stringn(line, strcspn(line, "\n")));
+	} else {
+		json_array_append_new(result, json_string(s));
+	}
 	free(s);
 	return result;
+}
+
+/* Of each table: its blank line, the headers and the line under them. */
+static void drop_headers(char *s)
+{
+	enum { HEADER_LINES = 3 };
+	char *to = s;
+	bool begins = true;	/* a table does, after a blank line */
+	for (unsigned skip = 0; *s;) {
+		size_t n = strcspn(s, "\n");
+		n += s[n] == '\n';
+		if (begins && *s == '\n')
+			skip = HEADER_LINES;
+		begins = *s == '\n';
+		if (skip)
+			skip--;
+		else if (*s != '\n') {
+			memmove(to, s, n);
+			to += n;
+		}
+		s += n;
+	}
+	*to = 0;
 }
 
 static json_t *format(struct shell *sh, struct call *call, enum view_style style)
@@ -110,6 +145,8 @@ static json_t *format(struct shell *sh, struct call *call, enum view_style style
 		return NULL;
 	}
 	char *s = text_take(&t);
+	if (value_true(json_object_get(call->bound, "HideTableHeaders")))
+		drop_headers(s);
 	json_t *result = *s ? json_pack("[{s:s,s:s}]", TYPE_KEY, "FormattedText", "Text", s) : json_array();
 	free(s);
 	return result;

@@ -363,6 +363,22 @@ static struct node *parse_pipeline_rest(struct parser *p, struct node *pipeline)
 	}
 }
 
+/* $n++ and $n-- as statements of their own: $n += 1. */
+static struct node *parse_increment(struct parser *p, struct node *target, unsigned start)
+{
+	char c = lexer_byte(&p->lx, 0);
+	bool writable = target->kind == NODE_VARIABLE || target->kind == NODE_MEMBER || target->kind == NODE_INDEX;
+	if (!writable || (c != '+' && c != '-') || lexer_byte(&p->lx, 1) != c)
+		return NULL;
+	p->lx.at += 2;
+	struct node *a = parser_node_text(p, NODE_ASSIGN, start, c == '+' ? "+=" : "-=", 2);
+	struct node *one = parser_node(p, NODE_PIPELINE, start);
+	parser_append(one, parser_node_text(p, NODE_NUMBER, start, "1", 1));
+	parser_append(a, target);
+	parser_append(a, one);
+	return a;
+}
+
 static struct node *parse_assignment(struct parser *p, struct node *target, unsigned start)
 {
 	static const char *const operators[] = { "+=", "-=", "*=", "/=", "=" };
@@ -432,7 +448,9 @@ struct node *parser_statement(struct parser *p)
 		if (!e)
 			return NULL;
 		lexer_skip(&p->lx, false);
-		struct node *assignment = parse_assignment(p, e, start);
+		struct node *assignment = parse_increment(p, e, start);
+		if (!assignment)
+			assignment = parse_assignment(p, e, start);
 		if (assignment || p->lx.failed)
 			return assignment;
 		parser_append(pipeline, e);

@@ -417,6 +417,19 @@ struct node *parser_primary(struct parser *p)
 		return parse_bracketed(p, NODE_BLOCK, 1, '}', "script block");
 	} else if (c == '@') {
 		n = parse_here_string(p);
+	} else if (c == '[' && p->lx.size - start >= 6 && !strncasecmp(p->lx.text + start, "[void]", 6)) {
+		/* The one type that people write: what follows gives nothing. */
+		p->lx.at += 6;
+		lexer_skip(&p->lx, false);
+		if (!parser_enter(p))
+			return NULL;
+		struct node *operand = parser_primary(p);
+		parser_leave(p);
+		if (!operand)
+			return NULL;
+		n = parser_node_text(p, NODE_UNARY, start, "void", 4);
+		parser_append(n, operand);
+		return n;
 	} else if (c == '[') {
 		lexer_fail(&p->lx, start, start + 1, "Types in square brackets are not part of Nestor's shell.");
 	} else if ((length = lexer_number(&p->lx))) {
@@ -484,7 +497,8 @@ static unsigned at_operator(struct parser *p, enum level level, char name[OPERAT
 	if (level == LEVEL_ADD && (c == '+' || lexer_class(&p->lx, p->lx.at, &wide) == CHAR_DASH)) {
 		if (c == '+')
 			wide = 1;
-		if (lexer_byte(&p->lx, wide) == '=')
+		/* $n += 1 and $n++ are statements. */
+		if (lexer_byte(&p->lx, wide) == '=' || (wide == 1 && lexer_byte(&p->lx, 1) == c))
 			return 0;
 		memcpy(name, c == '+' ? "+" : "-", 2);
 		return wide;

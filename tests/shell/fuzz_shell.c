@@ -30,11 +30,14 @@ static const char *const commands[] = {
 	"@(1, 2) + 3 -join ',' -notmatch '^[0-9]+\\d$' -or -not !(0x10 -gt 1.5e3)",
 	"Set-VMMemory lab -Startup 1GB -Buffer 20 | Out-Null; $x += 1; exit 2",
 	"'{\"a\": [1, {\"$type\": \"ScriptBlock\", \"$block\": 0}]}' | ConvertFrom-Json | ConvertTo-Json | % { $_ }",
+	"$t = @\"\na $x \"b\" $(1 + 2)\n\"@\n@'\n$raw\n'@ -creplace '(a+)', '<$1>${0}$$' -split '\\s+', 3",
+	"'{0,-8}|{1:N2} {{{2:X4}}}' -f 'a', 2.5, 255, -join ('a', 'b') * 3; (-split ' a b ').Count; (90061).TotalHours",
+	"Get-VM nope -ErrorVariable +e -WarningAction SilentlyContinue | Out-Null; $Error[0].CategoryInfo; $e[0].Exception",
 	"Get-VM | Measure-Object MemoryAssigned -Sum | fl *; $Error[0].message; $?",
 };
 static const char *const pieces[] = {
 	"|", "{", "}", "(", ")", "$(", "@(", "@{", "$", "\"", "'", "“", "’", "–", "—", "`", "`\n", ",", ";", "..", ".",
-	"-eq", "-", "-not ", "[", "]", "=", "<#", "#>", "#", "<", ">", ">>", "2>", "%", "?", "\n", " ", "\xc2\xa0",
+	"-eq", "-", "-not ", "-f", "-replace", "-split ", "@\"\n", "\n\"@", "*>&1", "{0:", "[", "]", "=", "<#", "#>", "#", "<", ">", ">>", "2>", "%", "?", "\n", " ", "\xc2\xa0",
 	"\xff", "\xe2\x80", "$_", "@x", "0x", "1GB", "9999999999999999999999", "1e308", "-Name:", "*", "null", "\t",
 };
 
