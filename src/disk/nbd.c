@@ -28,6 +28,7 @@ enum {
 	GREETING_MS = 30000,	/* from the start to the disk's size; a VHDX may replay its log */
 	SILENCE_MS = 120000,	/* flushing to a slow disk takes its time */
 	HURRY_MS = 2000,	/* when the VM is to end */
+	IN_USE_MS = 500, IN_USE_STEP_US = 50000,
 	END_MS = 30000,		/* it writes back what it holds */
 	MS_PER_SECOND = 1000, NS_PER_MS = 1000000,
 	LOST_MS = 1000,		/* a server that ended is gone soon */
@@ -361,11 +362,14 @@ static const char *check_export(const struct disk_nbd *n)
 	return (n->flags & wanted) == wanted ? NULL : "the server cannot flush it";
 }
 
-struct disk *disk_nbd_open(const struct disk_chain *chain, bool readonly, struct error *e)
+/* One try. NULL with the reason; *in_use: another has the image. */
+static struct disk *try_open(const struct disk_chain *chain, bool readonly, bool *in_use,
+			     struct error *e)
 {
 	const char *path = chain->image[0].path;
 	char message[MESSAGE_SIZE] = "", how[REASON_SIZE] = "";
 	struct disk_nbd *n = alloc_zeroed(1, sizeof *n);
+	*in_use = false;
 	n->disk = (struct disk){ .ops = &nbd_ops, .path = alloc_string(path),
 		.physical_sector = chain->image[0].physical_sector, .readonly = readonly };
 	n->hurry = eventfd(0, EFD_CLOEXEC);
@@ -380,7 +384,8 @@ struct disk *disk_nbd_open(const struct disk_chain *chain, bool readonly, struct
 			return &n->disk;
 		close(n->fd);
 		nbd_server_end(&n->server, LOST_MS, how, sizeof how);
-		if (strstr(how, "Is another process using the image"))
+		*in_use = strstr(how, "Is another process using the image");
+		if (*in_use)
 			error_set(e, STATUS_FILE,
 				"Disk \"%s\" is in use by another virtual machine or program (%s).", path, how);
 		else
@@ -388,4 +393,15 @@ struct disk *disk_nbd_open(const struct disk_chain *chain, bool readonly, struct
 	}
 	nbd_free(n);
 	return NULL;
+}
+
+/* The server of a worker that was killed may still be about to end. */
+struct disk *disk_nbd_open(const struct disk_chain *chain, bool readonly, struct error *e)
+{
+	int64_t until = now_ms() + IN_USE_MS;
+	struct disk *d;
+	bool in_use;
+	while (!(d = try_open(chain, readonly, &in_use, e)) && in_use && now_ms() < until)
+		usleep(IN_USE_STEP_US);
+	return d;
 }

@@ -140,7 +140,8 @@ static const struct cmdlet cmdlets[] = {
 	  "Path,VMId",
 	  get_vhd, ARRAY_SIZE(get_vhd),
 	  LOCAL, "VirtualHardDisk",
-	  "Get-VHD /tmp/lab.img\tone file\n" },
+	  "Get-VHD /tmp/lab.img\tone file\n"
+	  "Get-VM lab | Select-Object VMId | Get-VHD\tthe disks of a machine\n" },
 	{ "Add-VMHardDiskDrive", "Hyper-V", NULL,
 	  "Attach a virtual hard disk.",
 	  "VMName,VMObject",

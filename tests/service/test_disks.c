@@ -1,5 +1,6 @@
 /* New-VHD, Get-VHD and VMHardDiskDrive, with real workers and qemu-nbds. */
 #include "base/bits.h"
+#include "../small_disk.h"
 #include "cmdlet_test.h"
 #include "service/machine.h"
 #include "service/paths.h"
@@ -7,9 +8,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -326,7 +325,7 @@ static void a_vm_with_every_format(void **state)
 	run("Remove-VMHardDiskDrive", "{'VMName':'lab','ControllerType':'IDE','ControllerNumber':0,'ControllerLocation':0}");
 	says("current state", "lab is Running");
 	fine("Stop-VM", "{'Name':['lab'],'TurnOff':true}");
-	assert_int_equal(servers(""), 0);
+	wait_servers("", 0);
 	fine("Get-VHD", "{'Path':['a.vhdx']}");
 	assert_false(get_true(object(0), "Attached"));
 	/* A worker that is killed takes them with it; then it starts again. */
@@ -416,9 +415,7 @@ static void without_qemu_utils(void **state)
 /* In a mount namespace with a small file system. */
 static int on_a_full_disk(void)
 {
-	if ((geteuid() ? unshare(CLONE_NEWUSER | CLONE_NEWNS) : unshare(CLONE_NEWNS)) ||
-	    mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) || mkdir("small", 0700) ||
-	    mount("tmpfs", "small", "tmpfs", 0, "size=4m"))
+	if (!small_disk("small"))
 		return SKIPPED;
 	static const char *const names[] = { "a.img", "a.vhd", "a.vhdx" };
 	for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {

@@ -6,17 +6,16 @@
 #include <cmocka.h>
 
 #include "base/bits.h"
+#include "../small_disk.h"
 #include "disk/nbd.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -400,9 +399,7 @@ static int on_a_full_disk(void)
 {
 	static uint8_t bytes[CHUNK], in[CHUNK];
 	struct error e = { 0 };
-	if ((geteuid() ? unshare(CLONE_NEWUSER | CLONE_NEWNS) : unshare(CLONE_NEWNS)) ||
-	    mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) || mkdir("small", 0700) ||
-	    mount("tmpfs", "small", "tmpfs", 0, "size=4m"))
+	if (!small_disk("small"))
 		return SKIPPED;
 	if (system("qemu-img create -q -f qcow2 small/a.qcow2 16M"))
 		return 1;
