@@ -32,8 +32,24 @@ static json_t *switch_object(json_t *network)
 		"EmbeddedTeamingEnabled", 0, "IovEnabled", 0, "BandwidthReservationMode", "None");
 }
 
-/* The interface for an External switch into interface; false with an error. */
-static bool external_interface(struct call *c, const char *name, char *interface)
+/* Is the adapter another switch's, or none to be joined? false, or with an error. */
+static bool is_occupied(struct call *c, const char *interface, const char *id)
+{
+	json_t *other;
+	const char *key, *why = vethernet_is(interface) ? "It is itself the host's end of a switch." : NULL;
+	json_object_foreach(store_objects(c->service->store, STORE_SWITCH), key, other)
+		if (!strcmp(get_text(other, "NetAdapterName"), interface) && strcmp(key, id))
+			why = call_text(c, "The switch \"%s\" has it.", get_text(other, "Name"));
+	if (why)
+		call_error(c, "InvalidState", interface, call_text(c,
+			"Failed while adding virtual Ethernet switch connections.\nExternal Ethernet adapter '%s' is already bound to the Microsoft Virtual Switch protocol.",
+			interface), why, "Get-VMSwitch -SwitchType External");
+	return why;
+}
+
+/* The interface for the External switch of this id ("": a new one) into interface;
+ * false with an error. */
+static bool external_interface(struct call *c, const char *name, const char *id, char *interface)
 {
 	if (!has_capability(CAP_NET_RAW) || !has_capability(CAP_NET_ADMIN)) {
 		call_error(c, "PermissionDenied", name,
@@ -44,7 +60,7 @@ static bool external_interface(struct call *c, const char *name, char *interface
 		return false;
 	}
 	if (network_host_interface(name, interface, IF_NAMESIZE))
-		return true;
+		return !is_occupied(c, interface, id);
 	call_error(c, "InvalidParameter", name,
 		   call_text(c, "Hyper-V was unable to find a network adapter with name \"%s\".", name),
 		   "This host has no network adapter of that name.", "Get-NetAdapter");
@@ -127,7 +143,7 @@ static void new_switch(struct call *c)
 				   "Give it another name, or Remove-VMSwitch the other first.");
 			return;
 		}
-	if (!switch_options_fit(c) || (adapter && !external_interface(c, adapter, interface)) ||
+	if (!switch_options_fit(c) || (adapter && !external_interface(c, adapter, "", interface)) ||
 	    !call_should(c, call_text(c, "New-VMSwitch will create the virtual switch \"%s\".", name)))
 		return;
 	store_new_id(id);
@@ -244,7 +260,8 @@ static void set_switch(struct call *c)
 	char interface[IF_NAMESIZE] = "";
 	size_t i;
 	json_array_foreach(found, i, object) {
-		if (is_default(c, object) || !switch_options_fit(c) || (adapter && !external_interface(c, adapter, interface)))
+		if (is_default(c, object) || !switch_options_fit(c) ||
+		    (adapter && !external_interface(c, adapter, get_text(object, "Id"), interface)))
 			continue;
 		if (!adapter && type && strcasecmp(type, "Internal") && strcasecmp(type, "Private")) {
 			call_error(c, "InvalidParameter", get_text(object, "Name"),

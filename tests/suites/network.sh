@@ -212,6 +212,8 @@ does "a static mapping" 'Add-NetNatStaticMapping LocalNAT -Protocol TCP -Externa
 does "an external switch" 'New-VMSwitch Ext -NetAdapterName e0'
 does "with an address of the host on it" 'New-NetIPAddress 10.8.0.9 -PrefixLength 24 -InterfaceAlias "vEthernet (Ext)"'
 check "cmdlets: its vEthernet reaches the adapter's network" until_true 5 $inside busybox ping -c 1 -W 1 10.8.0.1
+type 'New-VMSwitch Ext2 -NetAdapterName e0'
+matches "cmdlets: an adapter joins one switch" "*'e0' is already bound*The switch \"Ext\" has it.*" "$typed"
 type 'New-VMSwitch Ext2 -NetAdapterName none0'
 matches "cmdlets: an adapter that is not there is refused" '*unable to find a network adapter with name "none0"*' "$typed"
 
