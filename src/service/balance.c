@@ -167,17 +167,27 @@ static int64_t resident(pid_t pid)
 	return pages * sysconf(_SC_PAGESIZE);
 }
 
+/* All that VMs may have together, whatever the host has; 0: not said. */
+static int64_t memory_limit(void)
+{
+	const char *text = getenv("NESTOR_HOST_MEMORY");
+	return text ? strtoll(text, NULL, 10) : 0;
+}
+
 int64_t host_memory_total(void)
 {
-	return meminfo("MemTotal");
+	int64_t limit = memory_limit(), total = meminfo("MemTotal");
+	return limit > 0 ? at_most(limit, total) : total;
 }
 
 int64_t host_memory_free(struct service *s)
 {
-	int64_t left = meminfo("MemAvailable");
-	for (struct machine *m = s->machines; m; m = m->next)
+	int64_t left = meminfo("MemAvailable"), limit = memory_limit(), within = limit;
+	for (struct machine *m = s->machines; m; m = m->next) {
 		left -= at_least(m->promised - resident(m->pid), 0);
-	return left;
+		within -= m->promised;
+	}
+	return limit > 0 ? at_most(within, left) : left;
 }
 
 /* A round. */
