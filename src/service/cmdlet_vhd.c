@@ -257,10 +257,13 @@ static int run_qemu_img(struct call *c, const struct order *o, char *const argum
 		ssize_t n = failed ? 0 : pread(said, words, sizeof words - 1, 0);
 		words[n > 0 ? n : 0] = 0;
 		words[strcspn(words, "\n")] = 0;
-		create_error(c, o->path, "OperationFailed",
-			call_text(c, "The system failed to create '%s'.", o->path),
-			failed ? call_text(c, "qemu-img cannot be started (%s).", strerror(failed)) :
-			call_text(c, "%s", *words ? words : "qemu-img failed."), NULL);
+		if (strstr(words, strerror(ENOSPC)))
+			host_error(c, o->path, ENOSPC);
+		else
+			create_error(c, o->path, "OperationFailed",
+				call_text(c, "The system failed to create '%s'.", o->path),
+				failed ? call_text(c, "qemu-img cannot be started (%s).", strerror(failed)) :
+				call_text(c, "%s", *words ? words : "qemu-img failed."), NULL);
 		failed = EIO;
 	}
 	close(said);

@@ -413,18 +413,25 @@ static void without_qemu_utils(void **state)
 }
 
 /* In a mount namespace with a small file system. */
+static bool has_no_room(const char *name, const char *how)
+{
+	run("New-VHD", "{'Path':['small/%s'],'SizeBytes':8388608%s}", name, how);
+	return error(0) && strstr(get_text(error(0), "message"), "There is not enough space on the disk.") &&
+		strstr(get_text(error(0), "try"), "Make room");
+}
+
 static int on_a_full_disk(void)
 {
 	if (!small_disk("small"))
 		return SKIPPED;
 	static const char *const names[] = { "a.img", "a.vhd", "a.vhdx" };
-	for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
-		run("New-VHD", "{'Path':['small/%s'],'SizeBytes':8388608,'Fixed':true}", names[i]);
-		if (!error(0) || !strstr(get_text(error(0), "message"), "There is not enough space on the disk.") ||
-		    !strstr(get_text(error(0), "try"), "Make room") || system("test -z \"$(ls small)\""))
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
+		if (!has_no_room(names[i], ",'Fixed':true") || system("test -z \"$(ls small)\""))
 			return 1;
-	}
-	return 0;
+	/* Not even for what a growing one begins with. */
+	return !system("head -c 4200000 /dev/zero >small/full 2>/dev/null") ||
+		!has_no_room("b.vhdx", "") || !has_no_room("b.qcow2", "") ||
+		system("test \"$(ls small)\" = full") ? 2 : 0;
 }
 
 static void a_full_disk(void **state)
