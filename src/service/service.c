@@ -205,11 +205,14 @@ static void on_tick(uv_timer_t *timer)
 	s->seconds++;
 	machines_tick(s);
 	bool busy = s->of_host || s->machines || rpc_clients(l->server) || rpc_calls(l->server);
-	pthread_cond_broadcast(&s->changed);
-	service_unlock(s);
 	if (busy)
 		l->idle_since = s->seconds;
-	else if (s->seconds - l->idle_since >= l->idle_seconds)
+	bool idle = s->seconds - l->idle_since >= l->idle_seconds;
+	if (idle)
+		switches_leave(s);	/* what nobody needs must not stay when nobody looks after it */
+	pthread_cond_broadcast(&s->changed);
+	service_unlock(s);
+	if (idle)
 		go(l);
 }
 

@@ -10,7 +10,7 @@ if [ "$(id -u)" = 0 ] && [ -z "${PLAIN:-}" ] && setpriv --bounding-set -all true
 fi
 pages=$(cd "$(dirname "$0")/../page" && pwd)
 run=$(mktemp -d /tmp/nestor-manager.XXXXXX)
-export NESTOR NESTOR_STORE="$run/store" NESTOR_RUNTIME="$run/run" NESTOR_IDLE_SECONDS=2
+export NESTOR NESTOR_STORE="$run/store" NESTOR_RUNTIME="$run/run" NESTOR_IDLE_SECONDS=1
 export NESTOR_ENGINE=soft NESTOR_IMAGES="$IMAGES"
 children=
 clean_up() {
@@ -100,5 +100,5 @@ is "Test-NetConnection reaches the mapped port" True "$(
 # --- Nothing is left.
 timeout 30 "$NESTOR" 'Get-VM | Stop-VM -TurnOff -Force; Remove-NetNatStaticMapping -StaticMappingID 0 -Confirm:$false; Remove-NetNat LocalNAT -Confirm:$false; Remove-NetIPAddress 192.168.100.1 -Confirm:$false; Remove-VMSwitch VmNAT -Force'
 is "the end" 0 $?
-check "no switch runs when nobody needs one" until_true 10 sh -c '[ -z "$(ls "$NESTOR_RUNTIME" | grep "\.switch$")" ]'
 check "the service goes when it is idle" until_true 15 sh -c '[ ! -e "$NESTOR_RUNTIME/service" ]'
+check "and no switch runs that nobody needs" until_true 10 sh -c '[ -z "$(ls "$NESTOR_RUNTIME" | grep "\.switch$")" ]'
