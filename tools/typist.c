@@ -32,6 +32,7 @@
  *
  * Exit status: 0 when all was as wanted. */
 #include "fits.h"
+#include "screen.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -57,12 +58,7 @@ enum {
 	CLOCK_MS = 1000,
 	COLUMNS = 1000,		/* wide: nothing is wrapped or cut */
 	STATUS_USAGE = 64,
-	ESCAPE = 0x1b, LEAVE_KEY = 0x1d, SEND_KEY = 0x16,	/* Ctrl-], Ctrl-V */
-};
-
-struct text {
-	char *data;
-	size_t size;
+	LEAVE_KEY = 0x1d, SEND_KEY = 0x16,	/* Ctrl-], Ctrl-V */
 };
 
 struct place {
@@ -93,21 +89,6 @@ static struct {
 } result;
 static unsigned failures;
 
-static void *checked(void *p)
-{
-	if (!p)
-		abort();
-	return p;
-}
-
-static void add(struct text *t, const char *bytes, size_t n)
-{
-	t->data = checked(realloc(t->data, t->size + n + 1));
-	memcpy(t->data + t->size, bytes, n);
-	t->size += n;
-	t->data[t->size] = 0;
-}
-
 static double now_ms(void)
 {
 	struct timespec t;
@@ -130,9 +111,9 @@ static void __attribute__((noreturn, format(printf, 1, 2))) script_error(const c
 
 static void let(const char *name, size_t name_size, const char *value, size_t size)
 {
-	struct variable *v = checked(calloc(1, sizeof(*v)));
-	v->name = checked(strndup(name, name_size));
-	v->value = checked(strndup(value, size));
+	struct variable *v = text_alloc(calloc(1, sizeof(*v)));
+	v->name = text_alloc(strndup(name, name_size));
+	v->value = text_alloc(strndup(value, size));
 	v->next = variables;
 	variables = v;
 }
@@ -157,120 +138,20 @@ static void caught(void *owner, const char *name, size_t name_size, const char *
 static char *filled_in(const char *s)
 {
 	struct text t = { 0 };
-	add(&t, "", 0);
+	text_add(&t, "", 0);
 	while (*s) {
 		const char *close = *s == '<' ? strchr(s, '>') : NULL;
 		const struct variable *v = close ? variables : NULL;
 		while (v && (strlen(v->name) != (size_t)(close - s - 1) || strncmp(v->name, s + 1, strlen(v->name))))
 			v = v->next;
 		if (v) {
-			add(&t, v->value, strlen(v->value));
+			text_add(&t, v->value, strlen(v->value));
 			s = close + 1;
 		} else {
-			add(&t, s++, 1);
+			text_add(&t, s++, 1);
 		}
 	}
 	return t.data;
-}
-
-/* A terminal's text. */
-
-/* What a terminal would show, as one text: only what line editors and serial
- * consoles use, on a screen that is as wide as its longest line. */
-struct screen {
-	struct text done;
-	struct text line;
-	size_t at;
-};
-
-static void put(struct screen *s, char c)
-{
-	if (s->at == s->line.size)
-		add(&s->line, &c, 1);
-	else
-		s->line.data[s->at] = c;
-	s->at++;
-}
-
-/* ESC [ numbers letter, and the two-byte kinds; how many bytes it took. */
-static size_t control_sequence(struct screen *s, const char *bytes, size_t n)
-{
-	size_t i = 2;
-	if (n < 2)
-		return n;
-	if (bytes[1] == ']') {
-		while (i < n && bytes[i] != '\a' && bytes[i] != ESCAPE)
-			i++;
-		return i < n ? i + 1 : n;
-	}
-	if (bytes[1] != '[')
-		return strchr("()", bytes[1]) && n > 2 ? 3 : 2;
-	while (i < n && (bytes[i] < '@' || bytes[i] > '~'))
-		i++;
-	if (i == n)
-		return n;
-	size_t count = (size_t)strtoul(bytes + 2, NULL, 10);
-	if (bytes[i] == 'K') {
-		s->line.size = s->at;
-	} else if (bytes[i] == 'D') {
-		count += !count;
-		s->at -= count < s->at ? count : s->at;
-	} else if (bytes[i] == 'C') {
-		for (count += !count; count && s->at < s->line.size; count--)
-			s->at++;
-	}
-	return i + 1;
-}
-
-/* What `bytes` look like on a terminal; the caller's. */
-static struct text shown(const char *bytes, size_t n)
-{
-	struct screen s = { 0 };
-	add(&s.done, "", 0);
-	for (size_t i = 0; i < n; i++) {
-		char c = bytes[i];
-		if (c == ESCAPE) {
-			i += control_sequence(&s, bytes + i, n - i) - 1;
-		} else if (c == '\n') {
-			add(&s.done, s.line.data ? s.line.data : "", s.line.size);
-			add(&s.done, "\n", 1);
-			s.line.size = s.at = 0;
-		} else if (c == '\r') {
-			s.at = 0;
-		} else if (c == '\b') {
-			s.at -= s.at > 0;
-		} else if (c == '\t' || (unsigned char)c >= ' ') {
-			put(&s, c);
-		}
-	}
-	add(&s.done, s.line.data ? s.line.data : "", s.line.size);
-	free(s.line.data);
-	return s.done;
-}
-
-static const char *last_line(const struct text *t)
-{
-	const char *end = strrchr(t->data, '\n');
-	return end ? end + 1 : t->data;
-}
-
-static bool ends_with(const char *s, const char *end)
-{
-	size_t n = strlen(s), m = strlen(end);
-	return n >= m && !strcmp(s + n - m, end);
-}
-
-/* "PS nestor> ", "[lab]: PS nestor> "; a Unix shell's "# ", "root@lab:~# ", "$ ". */
-static bool is_prompt(const char *line)
-{
-	if (ends_with(line, "PS nestor> "))
-		return !strchr(line, '>')[2];
-	return (ends_with(line, "# ") || ends_with(line, "$ ")) && !strchr(line, ' ')[1];
-}
-
-static bool has_prompt(const struct text *t)
-{
-	return is_prompt(last_line(t));
 }
 
 /* Places. */
@@ -288,7 +169,7 @@ static void read_place(struct place *p)
 		p->dead = true;
 		return;
 	}
-	add(&p->raw, bytes, (size_t)n);
+	text_add(&p->raw, bytes, (size_t)n);
 	if (record) {
 		fprintf(record, "\n[%s] ", place_name(p));
 		fwrite(bytes, 1, (size_t)n, record);
@@ -319,7 +200,7 @@ static bool wait_for(struct place *p, bool (*wanted)(const struct text *), doubl
 	double begin = now_ms(), last = begin, clock = begin + CLOCK_MS;
 	bool there = false, ticked = false;
 	for (;;) {
-		struct text t = shown(p->raw.data ? p->raw.data : "", p->raw.size);
+		struct text t = screen_show(p->raw.data ? p->raw.data : "", p->raw.size);
 		there = wanted(&t);
 		free(t.data);
 		double now = now_ms();
@@ -405,7 +286,7 @@ static void open_place(const char *name, const char *command)
 	}
 	fcntl(p->fd, F_SETFD, FD_CLOEXEC);	/* or the next place's process would keep it */
 	here = p;
-	if (!wait_for(p, has_prompt, patience_s * 1e3, NULL)) {
+	if (!wait_for(p, screen_has_prompt, patience_s * 1e3, NULL)) {
 		printf("%s: no prompt came from %s\n", name, command);
 		p->dead = true;
 		judge(false);
@@ -455,7 +336,7 @@ static bool type_line(const char *line, struct text *output, unsigned *nudges)
 {
 	here->raw.size = 0;
 	if (here->dead) {
-		add(output, "(nobody is there)\n", 18);
+		text_add(output, "(nobody is there)\n", 18);
 		return false;
 	}
 	awaited_echo = line;
@@ -464,12 +345,12 @@ static bool type_line(const char *line, struct text *output, unsigned *nudges)
 		wait_for(here, has_echo, ECHO_MS, NULL);
 	here->raw.size = 0;
 	send_keys(here, "\r", 1);
-	bool good = wait_for(here, has_prompt, patience_s * 1e3, nudges);
-	struct text t = shown(here->raw.data ? here->raw.data : "", here->raw.size);
-	const char *end = good ? last_line(&t) : t.data + t.size, *from = after_echo(t.data, end, line);
-	add(output, from, (size_t)(end - from));
+	bool good = wait_for(here, screen_has_prompt, patience_s * 1e3, nudges);
+	struct text t = screen_show(here->raw.data ? here->raw.data : "", here->raw.size);
+	const char *end = good ? screen_last_line(&t) : t.data + t.size, *from = after_echo(t.data, end, line);
+	text_add(output, from, (size_t)(end - from));
 	if (output->size && output->data[output->size - 1] != '\n')
-		add(output, "\n", 1);
+		text_add(output, "\n", 1);
 	free(t.data);
 	here->dead = here->dead || !good;
 	return good;
@@ -485,7 +366,7 @@ static void say_typed(const char *mark, const char *line)
 static void trim(struct text *t)
 {
 	size_t to = 0;
-	add(t, "", 0);
+	text_add(t, "", 0);
 	for (size_t i = 0; i < t->size; i++)
 		if (t->data[i] != '\n' || (to && (t->data[to - 1] != '\n' || (to > 1 && t->data[to - 2] != '\n'))))
 			t->data[to++] = t->data[i];
@@ -545,7 +426,7 @@ static bool is_in_step(const struct text *t)
 	const char *s = t->data;
 	while ((s = strstr(s, sync_answer)) && s[sizeof(sync_answer) - 1] == '\'')
 		s++;
-	return s && has_prompt(t);
+	return s && screen_has_prompt(t);
 }
 
 static void go_into(const char *name, const char *line)
@@ -578,7 +459,7 @@ static void go_out(bool ended)
 		script_error("this place is nobody's guest");
 	if (ended) {
 		here->depth--;
-		judge(wait_for(here, has_prompt, patience_s * 1e3, NULL));
+		judge(wait_for(here, screen_has_prompt, patience_s * 1e3, NULL));
 		return;
 	}
 	say_typed("Ctrl-]", "");
@@ -587,7 +468,7 @@ static void go_out(bool ended)
 	for (unsigned i = 1; i < here->depth; i++)
 		send_keys(here, &(char){ SEND_KEY }, 1);
 	send_keys(here, &(char){ LEAVE_KEY }, 1);
-	judge(wait_for(here, has_prompt, patience_s * 1e3, NULL));
+	judge(wait_for(here, screen_has_prompt, patience_s * 1e3, NULL));
 }
 
 /* Scripts. */
@@ -598,11 +479,11 @@ static struct text read_file(const char *path)
 	struct text t = { 0 };
 	char bytes[4096];
 	size_t n;
-	add(&t, "", 0);
+	text_add(&t, "", 0);
 	if (!f)
 		script_error("%s: %s", path, strerror(errno));
 	while ((n = fread(bytes, 1, sizeof(bytes), f)) > 0)
-		add(&t, bytes, n);
+		text_add(&t, bytes, n);
 	fclose(f);
 	return t;
 }
@@ -621,7 +502,7 @@ static size_t page_block(const char *edition, unsigned wanted, char ***lines)
 		if (!strncmp(s, "```", 3)) {
 			fences++;
 		} else if (fences == 2 * wanted - 1) {
-			*lines = checked(realloc(*lines, (count + 1) * sizeof(**lines)));
+			*lines = text_alloc(realloc(*lines, (count + 1) * sizeof(**lines)));
 			(*lines)[count++] = filled_in(s);
 		}
 	}
@@ -696,8 +577,8 @@ static void run_script(char **lines, size_t count)
 		struct text wanted = { 0 };
 		line_number = (unsigned)++i;
 		for (; i < count && !is_mark(lines[i]); i++) {
-			add(&wanted, lines[i], strlen(lines[i]));
-			add(&wanted, "\n", 1);
+			text_add(&wanted, lines[i], strlen(lines[i]));
+			text_add(&wanted, "\n", 1);
 		}
 		trim(&wanted);
 		if (!strncmp(line, "# ", 2)) {
@@ -758,7 +639,7 @@ int main(int argc, char **argv)
 	terminal = isatty(STDOUT_FILENO);
 	signal(SIGPIPE, SIG_IGN);
 	struct text t = read_file(script_name);
-	char **lines = checked(calloc(t.size + 1, sizeof(*lines)));
+	char **lines = text_alloc(calloc(t.size + 1, sizeof(*lines)));
 	size_t count = 0;
 	for (char *s = t.data, *end; (end = strchr(s, '\n')); s = end + 1) {
 		*end = 0;
