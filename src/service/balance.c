@@ -55,7 +55,7 @@ static int64_t ideal(const struct balance_vm *vm)
  * be higher when what is given now has come. */
 static int64_t goal_of(const struct balance_vm *vm)
 {
-	return at_most(with_buffer(vm, vm->demand + vm->rise), at_least(vm->most, vm->minimum));
+	return at_most(with_buffer(vm, vm->demand + vm->rise), vm->most);
 }
 
 static bool moves(const struct balance_vm *vm)

@@ -249,7 +249,8 @@ static void check_amount(const struct guest_memory_status *m, json_int_t bytes, 
 			 "The guest has no driver for memory beyond the %llu MB that it was started with (virtio_mem in Linux).",
 			 (unsigned long long)(m->fixed / MIB));
 	/* From and to more than it was started with, blocks alone will do. */
-	else if (!m->driver_present && !(m->grows && wanted >= m->fixed && m->current >= m->fixed))
+	else if (wanted != m->current && !m->driver_present &&
+		 !(m->grows && wanted >= m->fixed && m->current >= m->fixed))
 		snprintf(text, n,
 			 "The guest has no driver for the memory balloon running (virtio_balloon in Linux).");
 }

@@ -88,6 +88,26 @@ static void a_guest_that_cannot_grow_stays_there(void **state)
 	assert_int_equal(v.target, 128 * MB);
 }
 
+/* The same without Dynamic Memory: it was given more, and has started again
+ * without the driver. */
+static void a_static_one_that_cannot_grow_is_not_asked(void **state)
+{
+	struct balance_vm v = vm(512, 300);
+	v.startup = v.minimum = v.maximum = 1024 * MB;
+	v.most = 512 * MB;
+	v.wanted = 1024 * MB;
+	v.stuck = true;
+	balance_share(&v, 1, 10000 * MB);
+	assert_int_equal(v.target, 512 * MB);
+	v.wanted = 512 * MB;
+	v.stuck = false;
+	balance_share(&v, 1, 10000 * MB);
+	assert_int_equal(v.target, 512 * MB);
+	v.most = 4096 * MB;		/* it has one now */
+	balance_share(&v, 1, 10000 * MB);
+	assert_int_equal(v.target, 1024 * MB);
+}
+
 /* One that was promised more and does not take it: the others may have it. It
  * is asked again afterwards. */
 static void what_is_not_taken_goes_to_the_others(void **state)
@@ -261,6 +281,7 @@ int main(void)
 		cmocka_unit_test(grows_at_once_and_shrinks_slowly),
 		cmocka_unit_test(a_rise_is_expected_to_go_on),
 		cmocka_unit_test(a_guest_that_cannot_grow_stays_there),
+		cmocka_unit_test(a_static_one_that_cannot_grow_is_not_asked),
 		cmocka_unit_test(what_is_not_taken_goes_to_the_others),
 		cmocka_unit_test(a_liar_ends_at_its_maximum),
 		cmocka_unit_test(a_static_one_has_its_startup),
