@@ -178,6 +178,14 @@ json_t *vm_object(struct service *s, json_t *vm)
 		"ComputerName", "localhost");
 	json_object_set(more, "AutomaticCheckpointsEnabled", json_object_get(vm, "AutomaticCheckpointsEnabled"));
 	json_object_set_new(more, "Path", text_json(paths_store()));
+	json_t *adapters = json_array(), *drives = json_array(), *part;
+	size_t i;
+	json_array_foreach(json_object_get(vm, "Adapters"), i, part)
+		json_array_append_new(adapters, vm_adapter_object(s, vm, part));
+	json_array_foreach(json_object_get(vm, "Drives"), i, part)
+		json_array_append_new(drives, vm_drive_object(vm, part));
+	json_object_set_new(more, "NetworkAdapters", adapters);
+	json_object_set_new(more, "HardDrives", drives);
 	json_object_update(object, more);
 	json_decref(more);
 	json_decref(running);

@@ -93,9 +93,13 @@ json_t *shell_member(const json_t *object, const char *name)
 	if (json_is_array(object)) {
 		/* A list's member is the list of its elements' members. */
 		json_t *all = json_array();
-		json_array_foreach((json_t *)object, i, child)
-			if (json_is_object(child) && (v = value_property(child, name)))
+		json_array_foreach((json_t *)object, i, child) {
+			v = json_is_object(child) ? value_property(child, name) : NULL;
+			if (json_is_array(v))
+				json_array_extend(all, v);
+			else if (v)
 				json_array_append(all, v);
+		}
 		if (json_array_size(all) > 1)
 			return all;
 		v = json_array_size(all) ? json_incref(json_array_get(all, 0)) : json_null();

@@ -18,7 +18,7 @@
 
 #define TABLE_PROPERTIES 4	/* an unknown type with more is a list */
 #define ENUMERATION_LIMIT 4	/* elements of a list that are shown */
-#define MAX_COLUMNS 32
+#define MAX_COLUMNS 128
 #define MIN_COLUMN 4
 
 static void add_timespan(struct text *t, double seconds)
