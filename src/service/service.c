@@ -339,21 +339,31 @@ static int serve(int starter, bool of_host, struct error *e)
 	_exit(STATUS_OK);
 }
 
-/* A service that a command started gives way to the host's: its VMs go on. */
-static int replace_service(struct error *e)
+/* Ask the service that runs to go; false: it is a host's. One that does not answer yet
+ * is asked again. */
+static bool asked_to_go(void)
 {
-	struct rpc_client *client = rpc_connect(paths_socket(), e);
+	struct error e;
+	struct rpc_client *client = rpc_connect(paths_socket(), &e);
 	json_t *answer = client ? rpc_request(client, "Service.Hello", json_pack("{s:i}", "version", SERVICE_PROTOCOL),
-					      ANSWER_MS, NULL, NULL, e) : NULL;
+					      ANSWER_MS, NULL, NULL, &e) : NULL;
 	json_t *its = json_array_get(json_object_get(answer, "objects"), 0);
 	bool of_host = json_is_true(json_object_get(its, "OfHost"));
-	int pid = (int)json_integer_value(json_object_get(its, "ProcessId")), taken = 1;
+	int pid = (int)json_integer_value(json_object_get(its, "ProcessId"));
+	if (pid > 0 && !of_host)
+		kill(pid, SIGTERM);
 	json_decref(answer);
 	rpc_disconnect(client);
-	if (pid <= 0 || of_host)
-		return 1;
-	kill(pid, SIGTERM);
-	for (unsigned ms = 0; taken > 0 && ms < ANSWER_MS; ms += GIVE_WAY_MS) {
+	return !of_host;
+}
+
+/* A service that a command started gives way to the host's: its VMs go on. As take_lock. */
+static int replace_service(struct error *e)
+{
+	int taken = 1;
+	for (int64_t until = service_now() + ANSWER_MS; taken > 0 && service_now() < until;) {
+		if (!asked_to_go())
+			return 1;
 		usleep(GIVE_WAY_MS * 1000);
 		taken = take_lock(e);
 	}
