@@ -211,6 +211,9 @@ json_t *help_get(struct shell *sh, struct call *call)
 	unsigned matches = 0;
 	if (c) {
 		add_help(&t, c, call);
+		if (!t.size)
+			return shell_throwf(sh, "InvalidArgument", "HelpNotFound", NULL, "%s has no parameter \"%s\".", c->name,
+					    json_string_value(json_object_get(call->bound, "Parameter")));
 		return text_object(&t);
 	}
 	/* A part of a name, or a pattern, lists what it fits. */
