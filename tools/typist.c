@@ -17,7 +17,7 @@
  *   : let NAME=VALUE      <NAME> is VALUE in every line from here on
  *   : wait SECONDS        how long a line may take from here on
  *   : until SECONDS       the next line is typed again until its output fits
- *   : show LINES          of every output at most so many are shown from here on
+ *   : show LINES          of every output so many lines are shown from here on
  *
  * Every other line is the output that is wanted of what stands before it; blank
  * lines around it do not count, and several are one. A line that never gets its prompt back fails, and
@@ -236,7 +236,7 @@ static void show(const char *output)
 		if (strspn(output, " \t") < length && n++ < shown_lines)
 			printf("%.*s\n", (int)length, output);
 	}
-	if (n > shown_lines)
+	if (shown_lines && n > shown_lines)
 		printf("   … %u more\n", n - shown_lines);
 	fflush(stdout);
 }
