@@ -623,8 +623,9 @@ static int run(const struct options *o)
 		status = e.status;
 	} else {
 		answer_starter(json_pack("{s:b,s:i}", "Ready", true, "Pid", (int)getpid()));
-		if (!o->id)
-			sandbox_enter();	/* nothing more will be asked of it */
+		/* Of a switch with libslirp from the start no more will be asked. */
+		sandbox_enter(&(struct sandbox){ .own = o->id ? paths_runtime() : NULL,
+						 .host_network = !o->nat });
 		while (!p->stop)
 			one_turn(l);
 	}

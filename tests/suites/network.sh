@@ -254,7 +254,7 @@ sleep 0.2
 kill -9 "$first"
 check "cmdlets: with switch and service killed the table goes" until_true 5 no_table
 check "cmdlets: the TAP goes" until_true 5 sh -c "! ip -n $host link show | grep -q 'vEthernet (VmNAT)'"
-check "cmdlets: forwarding goes" forwarding 0
+check "cmdlets: forwarding goes" until_true 5 forwarding 0
 does "the next command" 'Get-VMSwitch VmNAT'
 check "cmdlets: brings all of it back" until_true 10 masquerades
 check "cmdlets: with the address" until_true 5 has_address 192.168.100.1/24
