@@ -50,6 +50,18 @@ struct parameter {
 	uint16_t optional_in;	/* sets where a mandatory one is not */
 };
 
+/* Rows that many tables have. */
+#define VM_NAMES(parameter, other_name) \
+	{ parameter, other_name, LIST | STRING, IN(0), .position = AT(0), .pipeline = BY_VALUE, \
+	  .mandatory = true, .help = "Names of virtual machines; * and ? match several." }
+#define VMS(set) \
+	{ "VM", NULL, LIST | OBJECT, IN(set), .position = AT(0), .pipeline = BY_VALUE, \
+	  .mandatory = true, .values = "VirtualMachine", \
+	  .help = "Virtual machines, as Get-VM gives them." }
+#define NO_CHECKPOINT \
+	{ "VMSnapshot", "VMCheckpoint", OBJECT, ALL_SETS, .fate = REFUSED, .values = "VMSnapshot", \
+	  .help = "Nestor has no checkpoints yet." }
+
 enum cmdlet_flags {
 	CHANGES = 1,		/* -WhatIf and -Confirm */
 	ASKS = 2,		/* asks for confirmation by itself */

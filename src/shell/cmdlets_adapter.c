@@ -4,8 +4,7 @@
 #include "base/bits.h"
 
 static const struct parameter add_vm_network_adapter[] = {
-	{ "VMName", NULL, LIST | STRING, IN(0), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .help = "Names of virtual machines; * and ? match several." },
+	VM_NAMES("VMName", NULL),
 	{ "SwitchName", NULL, STRING, ALL_SETS, .help = "The virtual switch to connect to." },
 	{ "IsLegacy", NULL, BOOLEAN, IN(0) | IN(2), .help = "An adapter of the emulated kind." },
 	{ "Name", "VMNetworkAdapterName", STRING, ALL_SETS, .help = "A name; \"Network Adapter\" without it." },
@@ -22,18 +21,15 @@ static const struct parameter add_vm_network_adapter[] = {
 
 static const struct parameter get_vm_network_adapter[] = {
 	{ "IsLegacy", NULL, BOOLEAN, IN(0) | IN(1), .help = "An adapter of the emulated kind." },
-	{ "VMName", NULL, LIST | STRING, IN(0), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .help = "Names of virtual machines; * and ? match several." },
+	VM_NAMES("VMName", NULL),
 	{ "Name", "VMNetworkAdapterName", STRING, ALL_SETS, .position = AT(1),
 	  .help = "The name of the adapter." },
-	{ "VM", NULL, LIST | OBJECT, IN(1), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .values = "VirtualMachine", .help = "Virtual machines, as Get-VM gives them." },
+	VMS(1),
 	{ "ManagementOS", NULL, SWITCH, IN(2), .mandatory = true, .help = "The host's own adapters." },
 	{ "SwitchName", NULL, STRING, IN(2), .help = "The virtual switch to connect to." },
 	{ "All", NULL, SWITCH, IN(3), .mandatory = true,
 	  .help = "All adapters, the machines' and the host's." },
-	{ "VMSnapshot", "VMCheckpoint", OBJECT, ALL_SETS, .fate = REFUSED, .values = "VMSnapshot",
-	  .help = "Nestor has no checkpoints yet." },
+	NO_CHECKPOINT,
 };
 
 static const struct parameter set_vm_network_adapter[] = {
@@ -112,16 +108,14 @@ static const struct parameter set_vm_network_adapter[] = {
 };
 
 static const struct parameter remove_vm_network_adapter[] = {
-	{ "VMName", NULL, LIST | STRING, IN(0), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .help = "Names of virtual machines; * and ? match several." },
+	VM_NAMES("VMName", NULL),
 	{ "Name", "VMNetworkAdapterName", STRING, IN(0) | IN(2) | IN(3), .help = "The name of the adapter." },
 	{ "VMNetworkAdapter", NULL, LIST | OBJECT, IN(1), .position = AT(0), .pipeline = BY_VALUE,
 	  .mandatory = true, .values = "VMNetworkAdapter,VMInternalNetworkAdapter",
 	  .help = "Network adapters, as Get-VMNetworkAdapter gives them." },
 	{ "ManagementOS", NULL, SWITCH, IN(2), .mandatory = true, .help = "The host's own adapters." },
 	{ "SwitchName", NULL, STRING, IN(2), .help = "The virtual switch to connect to." },
-	{ "VM", NULL, LIST | OBJECT, IN(3), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .values = "VirtualMachine", .help = "Virtual machines, as Get-VM gives them." },
+	VMS(3),
 };
 
 static const struct parameter connect_vm_network_adapter[] = {
@@ -160,8 +154,7 @@ static const struct parameter rename_vm_network_adapter[] = {
 	  .mandatory = true, .values = "VMNetworkAdapter,VMInternalNetworkAdapter",
 	  .help = "Network adapters, as Get-VMNetworkAdapter gives them." },
 	{ "ManagementOS", NULL, SWITCH, IN(2), .mandatory = true, .help = "The host's own adapters." },
-	{ "VM", NULL, LIST | OBJECT, IN(3), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .values = "VirtualMachine", .help = "Virtual machines, as Get-VM gives them." },
+	VMS(3),
 };
 
 static const struct cmdlet cmdlets[] = {

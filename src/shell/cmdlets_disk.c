@@ -34,8 +34,7 @@ static const struct parameter get_vhd[] = {
 };
 
 static const struct parameter add_vm_hard_disk_drive[] = {
-	{ "VMName", NULL, LIST | STRING, IN(0), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .help = "Names of virtual machines; * and ? match several." },
+	VM_NAMES("VMName", NULL),
 	{ "ControllerType", NULL, ENUM, ALL_SETS, .position = AT(1), .values = "IDE,SCSI",
 	  .help = "IDE or SCSI; the guest sees virtio disks in this order." },
 	{ "ControllerNumber", NULL, INT32, ALL_SETS, .position = AT(2), .help = "The controller's number." },
@@ -58,25 +57,21 @@ static const struct parameter add_vm_hard_disk_drive[] = {
 	{ "OverrideCacheAttributes", NULL, ENUM, ALL_SETS, .fate = HARMLESS,
 	  .values = "Default,WriteCacheEnabled,WriteCacheAndFUAEnabled,WriteCacheDisabled",
 	  .help = "Accepted; the guest's flushes are always heeded." },
-	{ "VM", NULL, LIST | OBJECT, IN(1), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .values = "VirtualMachine", .help = "Virtual machines, as Get-VM gives them." },
+	VMS(1),
 	{ "VMDriveController", NULL, OBJECT, ALL_SETS, .fate = REFUSED, .values = "VMDriveController",
 	  .help = "Name the place with -ControllerType and -ControllerNumber." },
 };
 
 static const struct parameter get_vm_hard_disk_drive[] = {
-	{ "VMName", NULL, LIST | STRING, IN(0), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .help = "Names of virtual machines; * and ? match several." },
+	VM_NAMES("VMName", NULL),
 	{ "ControllerLocation", NULL, INT32, ALL_SETS, .help = "The place on the controller." },
 	{ "ControllerNumber", NULL, INT32, ALL_SETS, .help = "The controller's number." },
 	{ "ControllerType", NULL, ENUM, ALL_SETS, .values = "IDE,SCSI",
 	  .help = "IDE or SCSI; the guest sees virtio disks in this order." },
-	{ "VM", NULL, LIST | OBJECT, IN(1), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .values = "VirtualMachine", .help = "Virtual machines, as Get-VM gives them." },
+	VMS(1),
 	{ "VMDriveController", NULL, LIST | OBJECT, ALL_SETS, .fate = REFUSED, .values = "VMDriveController",
 	  .help = "Name the place with -ControllerType and -ControllerNumber." },
-	{ "VMSnapshot", "VMCheckpoint", OBJECT, ALL_SETS, .fate = REFUSED, .values = "VMSnapshot",
-	  .help = "Nestor has no checkpoints yet." },
+	NO_CHECKPOINT,
 };
 
 static const struct parameter set_vm_hard_disk_drive[] = {

@@ -4,8 +4,7 @@
 #include "base/bits.h"
 
 static const struct parameter set_vm_processor[] = {
-	{ "VMName", NULL, LIST | STRING, IN(0), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .help = "Names of virtual machines; * and ? match several." },
+	VM_NAMES("VMName", NULL),
 	{ "Count", NULL, INT64, ALL_SETS, .minimum = 1, .maximum = 2048,
 	  .help = "How many virtual processors." },
 	{ "CompatibilityForMigrationEnabled", NULL, BOOLEAN, ALL_SETS,
@@ -30,24 +29,19 @@ static const struct parameter set_vm_processor[] = {
 	  .help = "Slow down a guest that makes too many exits." },
 	{ "ExposeVirtualizationExtensions", NULL, BOOLEAN, ALL_SETS,
 	  .help = "Show VT-x to the guest, so that it can run a hypervisor. Only while it is off." },
-	{ "VM", NULL, LIST | OBJECT, IN(1), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .values = "VirtualMachine", .help = "Virtual machines, as Get-VM gives them." },
+	VMS(1),
 	{ "VMProcessor", NULL, LIST | OBJECT, IN(2), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
 	  .values = "VMProcessor", .help = "Processors of virtual machines, as Get-VMProcessor gives them." },
 };
 
 static const struct parameter get_vm_processor[] = {
-	{ "VMName", NULL, LIST | STRING, IN(0), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .help = "Names of virtual machines; * and ? match several." },
-	{ "VM", NULL, LIST | OBJECT, IN(1), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .values = "VirtualMachine", .help = "Virtual machines, as Get-VM gives them." },
-	{ "VMSnapshot", "VMCheckpoint", OBJECT, ALL_SETS, .fate = REFUSED, .values = "VMSnapshot",
-	  .help = "Nestor has no checkpoints yet." },
+	VM_NAMES("VMName", NULL),
+	VMS(1),
+	NO_CHECKPOINT,
 };
 
 static const struct parameter set_vm_memory[] = {
-	{ "VMName", NULL, LIST | STRING, IN(0), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .help = "Names of virtual machines; * and ? match several." },
+	VM_NAMES("VMName", NULL),
 	{ "Buffer", NULL, INT32, ALL_SETS, .minimum = 5, .maximum = 2000,
 	  .help = "Percent of memory kept above the demand." },
 	{ "DynamicMemoryEnabled", NULL, BOOLEAN, ALL_SETS,
@@ -60,24 +54,19 @@ static const struct parameter set_vm_memory[] = {
 	{ "MaximumAmountPerNumaNodeBytes", NULL, INT64, ALL_SETS, .fate = REFUSED,
 	  .help = "There is one NUMA node." },
 	{ "ResourcePoolName", NULL, STRING, ALL_SETS, .help = "Primordial, the only pool." },
-	{ "VM", NULL, LIST | OBJECT, IN(1), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .values = "VirtualMachine", .help = "Virtual machines, as Get-VM gives them." },
+	VMS(1),
 	{ "VMMemory", NULL, LIST | OBJECT, IN(2), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
 	  .values = "VMMemory", .help = "Memory of virtual machines, as Get-VMMemory gives it." },
 };
 
 static const struct parameter get_vm_memory[] = {
-	{ "VMName", NULL, LIST | STRING, IN(0), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .help = "Names of virtual machines; * and ? match several." },
-	{ "VM", NULL, LIST | OBJECT, IN(1), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .values = "VirtualMachine", .help = "Virtual machines, as Get-VM gives them." },
-	{ "VMSnapshot", "VMCheckpoint", OBJECT, ALL_SETS, .fate = REFUSED, .values = "VMSnapshot",
-	  .help = "Nestor has no checkpoints yet." },
+	VM_NAMES("VMName", NULL),
+	VMS(1),
+	NO_CHECKPOINT,
 };
 
 static const struct parameter set_vm_firmware[] = {
-	{ "VMName", NULL, LIST | STRING, IN(0), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .help = "Names of virtual machines; * and ? match several." },
+	VM_NAMES("VMName", NULL),
 	{ "BootOrder", NULL, LIST | OBJECT, ALL_SETS, .fate = REFUSED, .values = "VMComponentObject",
 	  .help = "Machines boot their kernel directly; -KernelPath names it." },
 	{ "FirstBootDevice", NULL, OBJECT, ALL_SETS, .fate = REFUSED, .values = "VMComponentObject",
@@ -94,8 +83,7 @@ static const struct parameter set_vm_firmware[] = {
 	  .help = "The console is always the serial one." },
 	{ "PauseAfterBootFailure", NULL, ENUM, ALL_SETS, .fate = HARMLESS, .values = "On,Off",
 	  .help = "Accepted; a failure to boot is told at once." },
-	{ "VM", NULL, LIST | OBJECT, IN(1), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .values = "VirtualMachine", .help = "Virtual machines, as Get-VM gives them." },
+	VMS(1),
 	{ "VMFirmware", NULL, LIST | OBJECT, IN(2), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
 	  .values = "VMFirmware", .help = "Firmware settings, as Get-VMFirmware gives them." },
 	{ "KernelPath", NULL, STRING, ALL_SETS, .help = "Ours: the kernel to boot, a file on this machine; '' for none." },
@@ -104,12 +92,9 @@ static const struct parameter set_vm_firmware[] = {
 };
 
 static const struct parameter get_vm_firmware[] = {
-	{ "VMName", NULL, LIST | STRING, IN(0), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .help = "Names of virtual machines; * and ? match several." },
-	{ "VM", NULL, LIST | OBJECT, IN(1), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .values = "VirtualMachine", .help = "Virtual machines, as Get-VM gives them." },
-	{ "VMSnapshot", "VMCheckpoint", OBJECT, ALL_SETS, .fate = REFUSED, .values = "VMSnapshot",
-	  .help = "Nestor has no checkpoints yet." },
+	VM_NAMES("VMName", NULL),
+	VMS(1),
+	NO_CHECKPOINT,
 };
 
 static const struct cmdlet cmdlets[] = {

@@ -43,8 +43,7 @@ static const struct parameter get_vm[] = {
 };
 
 static const struct parameter set_vm[] = {
-	{ "Name", "VMName", LIST | STRING, IN(0), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .help = "Names of virtual machines; * and ? match several." },
+	VM_NAMES("Name", "VMName"),
 	{ "GuestControlledCacheTypes", NULL, BOOLEAN, ALL_SETS, .fate = HARMLESS,
 	  .help = "Accepted; guests control their cache types." },
 	{ "LowMemoryMappedIoSpace", NULL, UINT32, ALL_SETS, .fate = HARMLESS,
@@ -82,25 +81,20 @@ static const struct parameter set_vm[] = {
 	  .help = "Which kind of checkpoint." },
 	{ "AllowUnverifiedPaths", NULL, SWITCH, ALL_SETS, .fate = HARMLESS,
 	  .help = "Accepted; no cluster checks paths." },
-	{ "VM", NULL, LIST | OBJECT, IN(1), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .values = "VirtualMachine", .help = "Virtual machines, as Get-VM gives them." },
+	VMS(1),
 };
 
 static const struct parameter start_vm[] = {
-	{ "Name", "VMName", LIST | STRING, IN(0), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .help = "Names of virtual machines; * and ? match several." },
-	{ "VM", NULL, LIST | OBJECT, IN(1), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .values = "VirtualMachine", .help = "Virtual machines, as Get-VM gives them." },
+	VM_NAMES("Name", "VMName"),
+	VMS(1),
 };
 
 static const struct parameter stop_vm[] = {
-	{ "Name", "VMName", LIST | STRING, IN(0), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .help = "Names of virtual machines; * and ? match several." },
+	VM_NAMES("Name", "VMName"),
 	{ "Save", NULL, SWITCH, ALL_SETS, .help = "Save the state to disk instead of shutting down." },
 	{ "TurnOff", NULL, SWITCH, ALL_SETS, .help = "Pull the plug: the guest is not asked." },
 	{ "Force", NULL, SWITCH, ALL_SETS, .help = "Do it without a question." },
-	{ "VM", NULL, LIST | OBJECT, IN(1), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .values = "VirtualMachine", .help = "Virtual machines, as Get-VM gives them." },
+	VMS(1),
 };
 
 static const struct parameter restart_vm[] = {
@@ -117,67 +111,53 @@ static const struct parameter restart_vm[] = {
 };
 
 static const struct parameter suspend_vm[] = {
-	{ "Name", "VMName", LIST | STRING, IN(0), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .help = "Names of virtual machines; * and ? match several." },
-	{ "VM", NULL, LIST | OBJECT, IN(1), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .values = "VirtualMachine", .help = "Virtual machines, as Get-VM gives them." },
+	VM_NAMES("Name", "VMName"),
+	VMS(1),
 };
 
 static const struct parameter resume_vm[] = {
-	{ "Name", "VMName", LIST | STRING, IN(0), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .help = "Names of virtual machines; * and ? match several." },
-	{ "VM", NULL, LIST | OBJECT, IN(1), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .values = "VirtualMachine", .help = "Virtual machines, as Get-VM gives them." },
+	VM_NAMES("Name", "VMName"),
+	VMS(1),
 };
 
 static const struct parameter remove_vm[] = {
-	{ "Name", "VMName", LIST | STRING, IN(0), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .help = "Names of virtual machines; * and ? match several." },
+	VM_NAMES("Name", "VMName"),
 	{ "Force", NULL, SWITCH, ALL_SETS, .help = "Do it without a question." },
-	{ "VM", NULL, LIST | OBJECT, IN(1), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .values = "VirtualMachine", .help = "Virtual machines, as Get-VM gives them." },
+	VMS(1),
 };
 
 static const struct parameter rename_vm[] = {
-	{ "Name", "VMName", LIST | STRING, IN(0), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .help = "Names of virtual machines; * and ? match several." },
+	VM_NAMES("Name", "VMName"),
 	{ "NewName", NULL, STRING, ALL_SETS, .position = AT(1), .mandatory = true, .help = "The new name." },
-	{ "VM", NULL, LIST | OBJECT, IN(1), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .values = "VirtualMachine", .help = "Virtual machines, as Get-VM gives them." },
+	VMS(1),
 };
 
 static const struct parameter wait_vm[] = {
-	{ "Name", "VMName", LIST | STRING, IN(0), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .help = "Names of virtual machines; * and ? match several." },
+	VM_NAMES("Name", "VMName"),
 	{ "For", NULL, ENUM, ALL_SETS, .values = "Heartbeat,IPAddress,Reboot,MemoryOperations",
 	  .help = "IPAddress: the guest has an address; Reboot: it is started again. Guests here report neither a "
 	  "Heartbeat nor MemoryOperations." },
 	{ "Delay", NULL, UINT16, ALL_SETS, .help = "Seconds between two looks." },
 	{ "Timeout", "TimeoutSec", INT32, ALL_SETS, .help = "Seconds after which waiting ends." },
-	{ "VM", NULL, LIST | OBJECT, IN(1), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .values = "VirtualMachine", .help = "Virtual machines, as Get-VM gives them." },
+	VMS(1),
 	{ "State", NULL, ENUM, ALL_SETS, .values = "Off,Running,Paused",
 	  .help = "Ours: wait until the machine is in this state." },
 };
 
 static const struct parameter update_vm_version[] = {
-	{ "Name", "VMName", LIST | STRING, IN(0), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .help = "Names of virtual machines; * and ? match several." },
+	VM_NAMES("Name", "VMName"),
 	{ "Force", NULL, SWITCH, ALL_SETS, .help = "Do it without a question." },
-	{ "VM", NULL, LIST | OBJECT, IN(1), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .values = "VirtualMachine", .help = "Virtual machines, as Get-VM gives them." },
+	VMS(1),
 };
 
 static const struct parameter export_vm[] = {
-	{ "Name", "VMName", LIST | STRING, IN(0), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .help = "Names of virtual machines; * and ? match several." },
+	VM_NAMES("Name", "VMName"),
 	{ "Path", NULL, STRING, ALL_SETS, .position = AT(1), .mandatory = true,
 	  .help = "The folder to write it to." },
 	{ "CaptureLiveState", NULL, ENUM, ALL_SETS, .fate = REFUSED,
 	  .values = "CaptureCrashConsistentState,CaptureSavedState,CaptureDataConsistentState",
 	  .help = "Only the configuration is exported." },
-	{ "VM", NULL, LIST | OBJECT, IN(1), .position = AT(0), .pipeline = BY_VALUE, .mandatory = true,
-	  .values = "VirtualMachine", .help = "Virtual machines, as Get-VM gives them." },
+	VMS(1),
 };
 
 static const struct parameter import_vm[] = {
