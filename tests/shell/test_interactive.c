@@ -167,6 +167,13 @@ static void test_session(void **state)
 	type("New-NetNat \xe2\x80\x93Name \xe2\x80\x9cLocalNAT\xe2\x80\x9d\r");
 	expect("-> New-NetNat {\"Name\": \"LocalNAT\"}");
 	expect("PS nestor> ");
+	/* Both lines of a block at once, as they are copied. */
+	type("new-vmswitch -name VmNAT -SwitchType Internal\r"
+	     "New-NetNat \xe2\x80\x93Name Second \xe2\x80\x93InternalIPInterfaceAddressPrefix "
+	     "\xe2\x80\x9c" "192.168.100.0/24\xe2\x80\x9d\r");
+	expect("-> New-VMSwitch {\"Name\": \"VmNAT\", \"SwitchType\": \"Internal\"}");
+	expect("-> New-NetNat {\"Name\": \"Second\", \"InternalIPInterfaceAddressPrefix\": \"192.168.100.0/24\"}");
+	expect("PS nestor> ");
 	console(listener);
 	assert_int_equal(unlink(address.sun_path), 0);
 	/* What is mandatory and missing is asked for. */
