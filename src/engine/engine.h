@@ -76,9 +76,9 @@ struct engine_ops {
 	 * hypervisor)? The memory rules ask this. */
 	bool (*hypervisor_running)(struct engine *g);
 	/* The blocks of RAM at pa, n bytes, were plugged in or out (memory_plug):
-	 * after out no processor reaches them through anything that it kept, at
-	 * the latest from its next instruction but one block on. False: the
-	 * engine cannot take them in. Board lock held. */
+	 * after out no processor reaches them through anything that it kept, once
+	 * it has ended the few instructions that it runs without looking up.
+	 * False: the engine cannot take them in. Board lock held. */
 	bool (*plugged)(struct engine *g, uint64_t pa, uint64_t n, bool in);
 	/* --report: instructions, exits by level and reason; lines on out. */
 	void (*report)(struct engine *g, FILE *out);
