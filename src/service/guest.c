@@ -4,10 +4,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/kvm.h>
 #include <net/if.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -68,6 +70,15 @@ enum guest_extensions guest_extensions(void)
 		memcpy(end, " ", sizeof " ");
 	return strstr(flags, " vmx ") ? EXTENSIONS_VMX : strstr(flags, " svm ") ? EXTENSIONS_SVM :
 		EXTENSIONS_NONE;
+}
+
+int guest_be_hypervisor(void)
+{
+	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	int vm = kvm < 0 ? -1 : ioctl(kvm, KVM_CREATE_VM, 0ul);
+	if (kvm >= 0)
+		close(kvm);
+	return vm;
 }
 
 void guest_load_module(const char *name)

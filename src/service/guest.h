@@ -16,6 +16,10 @@ bool guest_interface(unsigned number, char *name, size_t room);
 enum guest_extensions { EXTENSIONS_NONE, EXTENSIONS_VMX, EXTENSIONS_SVM };
 enum guest_extensions guest_extensions(void);
 
+/* A VM of this system's KVM that does nothing: while it is open, this system is a
+ * hypervisor, in VMX operation. Its descriptor, or -1. */
+int guest_be_hypervisor(void);
+
 /* modprobe, quietly; whether it worked is seen by what the module brings. */
 void guest_load_module(const char *name);
 

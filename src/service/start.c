@@ -34,6 +34,8 @@ static const char image_append[] = "console=ttyS0 quiet nokaslr cryptomgr.notest
 enum {
 	LINE_SIZE = 512,
 	OWN_MEMORY = 64 << 20,
+	MEMORY_BACK_MS = 10000,
+	LOOK_MS = 200,
 	KERNEL_MEMORY = 64 << 20,	/* what the image's needs beside its RAM disks */
 	MEMORY_STEP = 32 << 20,
 	HOST_NAME_LONGEST = 63,
@@ -114,9 +116,30 @@ static int check_engine(struct call *c, json_t *vm, const char *engine)
 			  get_text(vm, "Name")) : NULL);
 }
 
+static int64_t memory_needed(json_t *vm)
+{
+	return get_integer(json_object_get(vm, "Memory"), "Startup") + OWN_MEMORY;
+}
+
+/* This system may be a VM whose memory follows its demand. It gets its Startup
+ * memory back when a hypervisor runs in it, and KVM is one only while it has a
+ * VM: so one is held until the worker has its own. The lock is let go meanwhile.
+ * What to close afterwards, or -1. */
+static int call_memory_back(struct call *c, json_t *vm)
+{
+	int64_t until = service_now() + MEMORY_BACK_MS;
+	if (host_memory_free(c->service) >= memory_needed(vm) || !guest_is_nestors())
+		return -1;
+	int hypervisor = guest_be_hypervisor();
+	while (hypervisor >= 0 && host_memory_free(c->service) < memory_needed(vm) &&
+	       service_now() < until)
+		service_wait(c->service, LOOK_MS);
+	return hypervisor;
+}
+
 static int check_memory(struct call *c, json_t *vm)
 {
-	int64_t wanted = get_integer(json_object_get(vm, "Memory"), "Startup") + OWN_MEMORY;
+	int64_t wanted = memory_needed(vm);
 	int64_t available = host_memory_free(c->service);
 	if (available >= wanted)
 		return 0;
@@ -308,7 +331,7 @@ static int choose_kernel(struct call *c, json_t *vm, json_t *config)
 	return 0;
 }
 
-int start_vm(struct call *c, json_t *vm)
+static int check_and_start(struct call *c, json_t *vm)
 {
 	enum machine_state state = machine_state(c->service, get_text(vm, "Id"));
 	json_t *processor = json_object_get(vm, "Processor");
@@ -359,5 +382,18 @@ out:
 	json_decref(adapters);
 	json_decref(config);
 	json_decref(copy);
+	return result;
+}
+
+int start_vm(struct call *c, json_t *vm)
+{
+	int hypervisor = call_memory_back(c, vm), result;
+	if (hypervisor < 0 || json_equal(store_find(c->service->store, STORE_VM, get_text(vm, "Id")), vm))
+		result = check_and_start(c, vm);
+	else
+		result = failed(c, vm, "InvalidState", "", "It was changed while it was about to start.",
+				call_text(c, "Start-VM -Name '%s'", get_text(vm, "Name")));
+	if (hypervisor >= 0)
+		close(hypervisor);
 	return result;
 }

@@ -51,12 +51,15 @@ interrupt() {
 	sleep 1
 	keys '\003' "$2"
 }
+# assigned: what lab has of the host's memory, in MiB
+assigned() { nestor '(Get-VM lab).MemoryAssigned / 1MB'; }
 l1='[lab]: PS nestor> ' l2='[inner]: PS nestor> '
 type_l1() { keys "$1\r" "$l1"; }
 type_l2() { keys "$1\r" "$l2"; }
 
 # --- L1.
-nestor 'New-VM lab -MemoryStartupBytes 768MB -SwitchName "Default Switch" | Out-Null; Set-VMProcessor lab -ExposeVirtualizationExtensions $true'
+nestor 'New-VM lab -MemoryStartupBytes 512MB -SwitchName "Default Switch" | Out-Null; Set-VMProcessor lab -ExposeVirtualizationExtensions $true
+	Set-VMMemory lab -DynamicMemoryEnabled $true -MinimumBytes 256MB -MaximumBytes 512MB'
 matches "a VM without a kernel boots the image" "*lab has no disk and no kernel of its own: it boots the Debian image*" \
 	"$(nestor Start-VM lab)"
 open_console
@@ -86,8 +89,15 @@ type_l1 'new-vmswitch -name VmNAT -SwitchType Internal'
 type_l1 'New-NetNat –Name LocalNAT –InternalIPInterfaceAddressPrefix “192.168.100.0/24”'
 type_l1 'get-netadapter "vEthernet (VmNat)" | New-NetIPAddress -IPAddress 192.168.100.1 -AddressFamily IPv4 -PrefixLength 24'
 matches "the page's lines are typed" "*IPAddress * : 192.168.100.1*" "$shown"
+tries=20
+while [ "$(assigned)" -gt 320 ] && [ $tries -gt 0 ]; do
+	tries=$((tries - 1))
+	sleep 1
+done
+check "an idle L1 has given memory back" [ "$(assigned)" -le 320 ]
 type_l1 'Connect-VMNetworkAdapter inner -SwitchName VmNAT; Start-VM inner'
 matches "a VM in L1 boots the image, too" "*inner has no disk and no kernel of its own: it boots the Debian image*" "$shown"
+check "the memory that it needs came back" [ "$(assigned)" -ge 512 ]
 keys 'Connect-VMConsole inner\r' "$l2"
 check "L2's console has Nestor's shell" prompted "$l2" 1 1
 type_l2 'get-netadapter "Ethernet" | New-NetIPAddress -IPAddress 192.168.100.2 -DefaultGateway 192.168.100.1 -AddressFamily IPv4 -PrefixLength 24'
