@@ -274,7 +274,7 @@ static const struct option options[] = {
 	{ "network", "none|nat[,forward=tcp:HOST:GUEST]|switch=NAME", true, take_network,
 	  "a network adapter: none (the default), one behind a NAT of its own with DHCP and DNS (the host's loopback is 10.0.2.2 there; connections to the host's port HOST go to the guest's GUEST), or one on a switch that runs; add ,mac=MAC to choose its address, and ,port=ID for a port that the switch has already" },
 	{ "engine-options", "LIST", false, take_engine_options,
-	  "comma-separated words for the engine; icount: time is instructions executed (one processor)" },
+	  "comma-separated words for the engine; icount: time is instructions executed (one processor); for looking into the soft engine: interpret, eager, lockstep, precise-flags" },
 	{ "trace", "LIST", true, take_trace, NULL },
 	{ "report", NULL, false, take_report,
 	  "at the end print instructions executed, seconds, and exits by level and reason" },

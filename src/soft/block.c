@@ -19,6 +19,7 @@
 #include "base/log.h"
 #include "soft/engine.h"
 #include "soft/tlb.h"
+#include "soft/translate/translate.h"
 #include "x86/paging.h"
 
 #include <stdlib.h>
@@ -63,8 +64,10 @@ void block_cache_destroy(struct block_cache *c)
 	free(c);
 }
 
-static void cache_empty(struct block_cache *c)
+void block_cache_empty(struct cpu *cpu)
 {
+	struct block_cache *c = cpu->blocks;
+	translator_empty(cpu);
 	memset(c->hash, 0, sizeof c->hash);
 	memset(c->jump, 0, sizeof c->jump);
 	c->used = 0;
@@ -84,7 +87,7 @@ static struct block *block_decode(struct cpu *cpu, const uint8_t *host, uint64_t
 	struct memory *m = cpu->memory;
 	size_t most = sizeof(struct block) + BLOCK_MAX_INSNS * sizeof(struct insn);
 	if (c->used + most > ARENA_BYTES)
-		cache_empty(c);
+		block_cache_empty(cpu);
 	struct block *b = (struct block *)(c->arena + c->used);
 	unsigned room = (unsigned)(PAGE_SIZE - (at & PAGE_OFFSET_MASK)), done = 0;
 	*b = (struct block){ .key = at << 2 | cpu->mode, .page = (uint32_t)(at >> PAGE_SHIFT) };
@@ -104,6 +107,7 @@ static struct block *block_decode(struct cpu *cpu, const uint8_t *host, uint64_t
 		decode_insn(host + done, n, cpu->mode, i);
 		if (!i->len || (n < INSN_MAX && i->len > n))
 			break;	/* goes on in the next page */
+		i->at = (uint16_t)(first & PAGE_OFFSET_MASK);
 		b->count++;
 		done += i->len;
 		if (i->flags & INSN_ENDS_BLOCK)
@@ -258,6 +262,7 @@ void block_abandon(struct cpu *cpu)
 	/* The block is stale and nobody else's, so it can be defused in place;
 	 * only the pointer to the function is replaced, because the current
 	 * instruction is still looking at its own fields. */
+	cpu->block->abandoned = true;
 	for (unsigned n = 0; n < cpu->block->count; n++)
 		cpu->block->insn[n].fn = op_abandoned;
 }

@@ -13,6 +13,11 @@ struct block {
 	uint32_t page;
 	uint16_t count;		/* instructions */
 	uint16_t length;	/* bytes */
+	uint16_t heat;		/* how often it was interpreted */
+	bool abandoned;		/* block_abandon */
+	/* Translated: for a start with RIP in R10; with the page known; without
+	 * a look at events. */
+	const uint8_t *enter, *poll, *body;
 	/* Blocks that followed this one (64-bit mode): the jump cache beside
 	 * the block, where the processor's own caches have it already. */
 	struct { uint64_t rip, regime; struct block *block; } link[2];
@@ -54,6 +59,11 @@ const struct insn *block_single(struct cpu *cpu);
  * more of it execute. */
 void block_abandon(struct cpu *cpu);
 
+/* Forget every block. */
+void block_cache_empty(struct cpu *cpu);
+
+/* decode.c: all that Zydis finds. */
+bool decode_whole(const uint8_t *bytes, unsigned n, enum code_mode mode, struct decoded *d);
 /* decode.c: decode bytes[0..n) in a code mode. False: the bytes are no valid
  * instruction of this processor (out->fn raises #UD, len is what was seen), or
  * they end too early (out->len = 0). */

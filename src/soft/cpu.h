@@ -82,9 +82,15 @@ struct tlb_entry {
 	uint64_t read, write, exec;	/* linear page, or TLB_NO */
 	uintptr_t addend;		/* host = linear + addend */
 };
-#define TLB_NO 1ull
+/* No address cut to its page is this, nor one that keeps its lowest bits, as an
+ * access to a slot does. */
+#define TLB_NO 0x800ull
 #define TLB_BITS 10
 #define TLB_ENTRIES (1u << TLB_BITS)
+/* Behind the entries of a table: copies of those that translated code used
+ * last, one for each way it forms an address (translate/memory.c). */
+#define TLB_SLOTS 19
+#define TLB_TABLE (TLB_ENTRIES + TLB_SLOTS)
 
 /* Where a linear address leads (translate in tlb.h). */
 struct translation {
@@ -93,7 +99,39 @@ struct translation {
 	bool apic_page;		/* VMX APIC-access page */
 };
 
+/* What translated code keeps beside the architectural state (translate/). */
+enum {
+	/* Functions begin at multiples of 16, and few targets are closer than 8. */
+	LOOKUP_RIP_SHIFT = 3, LOOKUP_RIP_BITS = 11, LOOKUP_REGIME_BITS = 3, LOOKUP_REGIME_SHIFT = 51,
+	LOOKUP_BITS = LOOKUP_RIP_BITS + LOOKUP_REGIME_BITS,
+};
+struct translated_state {
+	uint64_t page;		/* linear address of the page that RIP is in */
+	uint64_t target;	/* where an indirect branch goes, and its code */
+	const uint8_t *code;
+	uint64_t saved_rax, saved_value;	/* of the common routines and of PUSH */
+	uint16_t saved_flags;
+	uint64_t slot_mask[4], lookup_mask;	/* for PEXT; by log2 of the access's size */
+	struct cpu *self;
+	const uint8_t *edge;	/* the jump that left, when it can be linked; */
+	struct block *last;	/* in this block */
+	bool active;		/* translated code is on the host's stack */
+	uint32_t flags_dead;	/* arithmetic flags that it did not keep where it stopped */
+	/* Blocks by linear address: minus the sum of address and key, and the
+	 * code. The key holds the number of the regime in its upper 16 bits,
+	 * where a canonical address has nothing of its own. The place in the
+	 * table is some low bits of both, as lookup_mask takes them. */
+	uint64_t key;
+	struct lookup {
+		uint64_t tag;
+		const uint8_t *code;
+	} lookup[1 << LOOKUP_BITS];
+	struct undo *undo;	/* lockstep: where the next store is noted; */
+	struct block *replayed;	/* what the interpreter replays */
+};
+
 struct block;
+struct translator;
 struct tlb_context;
 struct lapic;
 struct vtx;
@@ -182,11 +220,13 @@ struct cpu {
 	struct lapic *lapic;
 	struct vtx *vtx;	/* NULL: extensions not exposed */
 	struct block_cache *blocks;
+	struct translator *translator;	/* NULL: everything is interpreted */
 	struct tlb_contexts *contexts;
 	pthread_cond_t wake;	/* with the board lock: activity may have changed */
 	uint64_t exits[80];	/* VM exits by reason, for the report */
 	uint64_t exceptions[32];
 	uint64_t interrupts;
+	struct translated_state native;
 };
 
 /* --- exceptions: none of these return (exception.c) --- */

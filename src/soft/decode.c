@@ -158,6 +158,12 @@ static void condense(const struct decoded *d, struct insn *out)
 	}
 }
 
+bool decode_whole(const uint8_t *bytes, unsigned n, enum code_mode mode, struct decoded *d)
+{
+	d->mode = mode;
+	return ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder[mode], bytes, n, &d->zi, d->op));
+}
+
 bool decode_insn(const uint8_t *bytes, unsigned n, enum code_mode mode, struct insn *out)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;

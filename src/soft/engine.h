@@ -10,6 +10,10 @@ enum { CODE_RING = 1024 };
 struct soft_options {
 	bool icount;
 	uint64_t ns_per_insn;	/* icount: VM nanoseconds per instruction */
+	bool interpret;		/* translate nothing */
+	bool eager;		/* translate before the first run */
+	bool lockstep;		/* compare each translation's run with the interpreter's */
+	bool precise_flags;	/* even flags that nobody reads are right when something faults */
 };
 
 struct soft_engine {
@@ -39,5 +43,8 @@ void exclusive_end(struct cpu *cpu);
 
 void cpu_loop(struct cpu *cpu);		/* until EVENT_STOP */
 void cpu_step(struct cpu *cpu);		/* one instruction or one event; for tests */
+/* The same for one instruction, translated; false: nothing was done, because
+ * something is pending or the instruction has no translation. */
+bool cpu_step_translated(struct cpu *cpu);
 
 #endif

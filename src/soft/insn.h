@@ -51,6 +51,7 @@ struct insn {
 	bool plain_ea;		/* 64-bit mode, 64-bit addresses, segment base 0: linear = base + index<<scale + disp */
 	uint8_t condition;	/* Jcc, SETcc, CMOVcc: low 4 bits of the opcode */
 	uint16_t mnemonic;	/* ZydisMnemonic */
+	uint16_t at;		/* in a block: offset in its page */
 	uint8_t spare[8];	/* the rule's own */
 };
 

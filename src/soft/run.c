@@ -15,6 +15,7 @@
 #include "soft/engine.h"
 #include "soft/thunk.h"
 #include "soft/tlb.h"
+#include "soft/translate/translate.h"
 #include "soft/vtx/vtx.h"
 
 #include <time.h>
@@ -242,6 +243,7 @@ static void idle(struct cpu *cpu)
 /* Count what a block executed before it was left in the middle. */
 static void account(struct cpu *cpu)
 {
+	translate_unwound(cpu, cpu->block);
 	if (cpu->block && cpu->current >= cpu->block->insn &&
 	    cpu->current < cpu->block->insn + cpu->block->count)
 		cpu->instructions += (uint64_t)(cpu->current - cpu->block->insn);
@@ -342,10 +344,15 @@ static struct block *turn(struct cpu *cpu, struct block *last, bool counted)
 		}
 	}
 	struct block *b = block_follow(cpu, last);
-	if (likely(b))
-		block_run(cpu, b);
-	else
+	if (unlikely(!b)) {
 		single(cpu);
+		return NULL;
+	}
+	if (!b->enter && !translate_warm(cpu, b))
+		return NULL;
+	if (b->enter)
+		return translate_run(cpu, b, last);
+	block_run(cpu, b);
 	return b;
 }
 
@@ -353,6 +360,7 @@ void cpu_loop(struct cpu *cpu)
 {
 	bool counted = clock_is_counted(cpu->engine->engine.host.clock);
 	thunk_thread_enter();
+	translate_thread_enter(cpu);
 	enter_running(cpu);
 	if (sigsetjmp(cpu->unwind, 0))
 		account(cpu);
@@ -361,6 +369,19 @@ void cpu_loop(struct cpu *cpu)
 		last = turn(cpu, last, counted);
 	leave_running(cpu);
 	thunk_thread_leave();
+}
+
+bool cpu_step_translated(struct cpu *cpu)
+{
+	if (sigsetjmp(cpu->unwind, 0)) {
+		account(cpu);
+		return true;
+	}
+	uint32_t events = atomic_load(&cpu->events);
+	if (events | cpu->inhibit | cpu->step | cpu->activity)
+		return false;
+	struct block *b = block_find(cpu);
+	return b && translate_first(cpu, b);
 }
 
 void cpu_step(struct cpu *cpu)

@@ -5,6 +5,7 @@
 #include "soft/block.h"
 #include "soft/fpu.h"
 #include "soft/tlb.h"
+#include "soft/translate/translate.h"
 #include "soft/vtx/vtx.h"
 #include "x86/paging.h"
 #include "x86/vmx.h"
@@ -19,6 +20,18 @@ static struct soft_engine *soft_of(struct engine *g)
 	return (struct soft_engine *)g;
 }
 
+static bool *option_flag(struct soft_options *o, const char *word)
+{
+	const struct { const char *word; bool *flag; } flags[] = {
+		{ "interpret", &o->interpret }, { "eager", &o->eager }, { "lockstep", &o->lockstep },
+		{ "precise-flags", &o->precise_flags },
+	};
+	for (unsigned n = 0; n < ARRAY_SIZE(flags); n++)
+		if (!strcmp(word, flags[n].word))
+			return flags[n].flag;
+	return NULL;
+}
+
 static int options_parse(const char *text, struct soft_options *o, struct error *e)
 {
 	char *copy = alloc_string(text ? text : ""), *rest = copy, *word;
@@ -26,6 +39,7 @@ static int options_parse(const char *text, struct soft_options *o, struct error 
 	*o = (struct soft_options){ .ns_per_insn = ICOUNT_NS_DEFAULT };
 	while (!result && (word = strsep(&rest, ","))) {
 		char *value = strchr(word, '=');
+		bool *flag;
 		if (value)
 			*value++ = 0;
 		if (!*word)
@@ -41,9 +55,11 @@ static int options_parse(const char *text, struct soft_options *o, struct error 
 						value, ICOUNT_NS_MAX);
 				o->ns_per_insn = n;
 			}
-		} else
+		} else if (!value && (flag = option_flag(o, word)))
+			*flag = true;
+		else
 			result = error_set(e, STATUS_USAGE,
-				"The soft engine has no option \"%s\"; it has icount and icount=NANOSECONDS (per instruction).",
+				"The soft engine has no option \"%s\"; it has icount and icount=NANOSECONDS (per instruction), interpret, eager, lockstep and precise-flags.",
 				word);
 	}
 	free(copy);
@@ -120,6 +136,8 @@ static void processors_reset(struct soft_engine *s)
 	}
 }
 
+static void soft_destroy(struct engine *g);
+
 static struct engine *soft_create(const struct engine_config *config, const struct engine_host *host,
 				  struct error *e)
 {
@@ -140,6 +158,11 @@ static struct engine *soft_create(const struct engine_config *config, const stru
 	for (unsigned n = 0; n < config->processors; n++)
 		s->cpu[n] = processor_create(s, n);
 	processors_reset(s);
+	for (unsigned n = 0; n < config->processors && !o.interpret && !o.icount; n++)
+		if (translator_create(s->cpu[n], e)) {
+			soft_destroy(&s->engine);
+			return NULL;
+		}
 	return &s->engine;
 }
 
@@ -151,6 +174,7 @@ static void soft_destroy(struct engine *g)
 		if (cpu->vtx)
 			vtx_destroy(cpu);
 		fpu_destroy(cpu);
+		translator_destroy(cpu);
 		block_cache_destroy(cpu->blocks);
 		tlb_contexts_destroy(cpu->contexts);
 		pthread_cond_destroy(&cpu->wake);

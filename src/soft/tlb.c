@@ -17,6 +17,7 @@
 
 #include "base/log.h"
 #include "soft/engine.h"
+#include "soft/translate/translate.h"
 #include "soft/vtx/vtx.h"
 
 #include <stdlib.h>
@@ -26,6 +27,9 @@ enum {
 	/* Large pages are entered piece by piece; where they were is kept so that
 	 * one INVLPG drops all of one: by 4 MiB (2 and 4 MiB pages), by 1 GiB. */
 	LARGE_SHIFT = 22, LARGE_FILTER_BITS = 12, HUGE_SHIFT = 30,
+	/* A regime is a generation, and in NUMBER_SHIFT bits mode and privilege;
+	 * its key (struct translated_state) has 16 bits for both. */
+	NUMBER_SHIFT = 3, KEY_SHIFT = 48, NUMBERS = 1 << (64 - KEY_SHIFT - NUMBER_SHIFT),
 };
 
 struct tlb_context {
@@ -34,35 +38,56 @@ struct tlb_context {
 	uint64_t ep4ta;
 	uint64_t used;			/* for least recently used */
 	unsigned long generation;
+	unsigned number;		/* of the generation, for the lookup of translated code */
 	unsigned touched;		/* bit per table that holds something */
 	uint64_t fetched[(1 << FETCH_FILTER_BITS) / 64];	/* pages in the jump cache, hashed */
 	uint64_t large[(1 << LARGE_FILTER_BITS) / 64], huge;	/* hashed too */
-	struct tlb_entry table[TLB_CLASSES][TLB_ENTRIES];
+	struct tlb_entry table[TLB_CLASSES][TLB_TABLE];
 };
 
 struct tlb_contexts {
 	struct tlb_context pool[CONTEXTS];
-	struct tlb_entry none[TLB_ENTRIES];	/* never hits: alignment checking */
+	struct tlb_entry none[TLB_TABLE];	/* never hits: alignment checking */
 	uint64_t time;
 	unsigned long generations;
+	unsigned numbers;
 	uint64_t code_seen;		/* engine's code_sequence that was followed */
 };
 
 static void table_clear(struct tlb_entry *t)
 {
-	for (unsigned n = 0; n < TLB_ENTRIES; n++)
+	for (unsigned n = 0; n < TLB_TABLE; n++)
 		t[n].read = t[n].write = t[n].exec = TLB_NO;
 }
 
 static void regime_update(struct cpu *cpu)
 {
-	cpu->regime = (uint64_t)cpu->tlb_generation << 3 | (unsigned)cpu->mode << 1 | (cpu->cpl == 3);
+	unsigned how = (unsigned)cpu->mode << 1 | (cpu->cpl == 3);
+	cpu->regime = (uint64_t)cpu->tlb_generation << NUMBER_SHIFT | how;
+	cpu->native.key = (uint64_t)(cpu->context->number << NUMBER_SHIFT | how) << KEY_SHIFT;
+}
+
+/* Numbers are few: when they are used up, all contexts get new ones and what
+ * the old ones led to is forgotten. */
+static void number_renew(struct cpu *cpu, struct tlb_context *x)
+{
+	struct tlb_contexts *t = cpu->contexts;
+	if (t->numbers + 1 >= NUMBERS) {
+		t->numbers = 0;
+		translate_forget(cpu);
+		for (unsigned n = 0; n < CONTEXTS; n++)
+			t->pool[n].number = ++t->numbers;
+	}
+	x->number = ++t->numbers;
+	if (cpu->context)
+		regime_update(cpu);
 }
 
 static void generation_renew(struct cpu *cpu, struct tlb_context *x)
 {
 	x->generation = ++cpu->contexts->generations;
 	memset(x->fetched, 0, sizeof x->fetched);
+	number_renew(cpu, x);
 	if (x == cpu->context) {
 		cpu->tlb_generation = x->generation;
 		regime_update(cpu);
@@ -165,13 +190,20 @@ void tlb_note_large(struct cpu *cpu, uint64_t linear, unsigned page_shift)
 static void drop_range(struct cpu *cpu, struct tlb_context *x, uint64_t linear, unsigned shift)
 {
 	for (unsigned c = 0; c < TLB_CLASSES; c++)
-		for (unsigned n = 0; x->touched & 1u << c && n < TLB_ENTRIES; n++) {
+		for (unsigned n = 0; x->touched & 1u << c && n < TLB_TABLE; n++) {
 			struct tlb_entry *e = &x->table[c][n];
 			if (!((e->read ^ linear) >> shift) || !((e->write ^ linear) >> shift) ||
 			    !((e->exec ^ linear) >> shift))
 				e->read = e->write = e->exec = TLB_NO;
 		}
 	generation_renew(cpu, x);
+}
+
+/* Whatever of an entry is valid is of one page. */
+static void entry_drop(struct tlb_entry *e, uint64_t page)
+{
+	if (e->read == page || e->write == page || e->exec == page)
+		e->read = e->write = e->exec = TLB_NO;
 }
 
 static void drop_page(struct cpu *cpu, struct tlb_context *x, uint64_t linear)
@@ -187,10 +219,11 @@ static void drop_page(struct cpu *cpu, struct tlb_context *x, uint64_t linear)
 	unsigned n = linear >> PAGE_SHIFT & (TLB_ENTRIES - 1);
 	uint64_t page = linear & ~PAGE_OFFSET_MASK;
 	for (unsigned c = 0; c < TLB_CLASSES; c++) {
-		struct tlb_entry *e = &x->table[c][n];
-		/* Whatever of the entry is valid is of one page. */
-		if (e->read == page || e->write == page || e->exec == page)
-			e->read = e->write = e->exec = TLB_NO;
+		if (!(x->touched & 1u << c))
+			continue;
+		entry_drop(&x->table[c][n], page);
+		for (unsigned k = TLB_ENTRIES; k < TLB_TABLE; k++)
+			entry_drop(&x->table[c][k], page);
 	}
 	unsigned bit = linear >> PAGE_SHIFT & ((1u << FETCH_FILTER_BITS) - 1);
 	if (x->fetched[bit / 64] & BIT(bit % 64))
@@ -285,7 +318,7 @@ static bool drop_writes_to(struct cpu *cpu, const uint8_t *host)
 			if (!(x->touched & 1u << c))
 				continue;
 			struct tlb_entry *e = x->table[c];
-			for (unsigned k = 0; k < TLB_ENTRIES; k++)
+			for (unsigned k = 0; k < TLB_TABLE; k++)
 				if (e[k].write + e[k].addend == (uintptr_t)host) {
 					e[k].write = TLB_NO;
 					any = true;

@@ -553,6 +553,8 @@ int main(int argc, char **argv)
 				run_form(f, size, true, instances);
 		}
 	}
-	printf("%lu instances, %u mismatches\n", total, mismatches);
+	printf("%lu instances, %lu of them translated, %u mismatches\n", total, tier0_translations(), mismatches);
+	if (getenv("NESTOR_TRANSLATED") && argc <= 3 && tier0_translations() < total / 2)
+		mismatches++;	/* the table is not what was meant to be tested */
 	return mismatches || !total;
 }

@@ -6,6 +6,7 @@
 #include "soft/flags.h"
 #include "soft/fpu.h"
 #include "soft/tlb.h"
+#include "soft/translate/translate.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,6 +42,8 @@ enum {
 
 static struct memory *memory;
 static struct cpu *cpu;
+static bool translating;
+static unsigned long translations;
 static struct segment user_code = { SELECTOR_CODE, AR_USER_CODE, UINT32_MAX, 0 };
 static struct segment user_data = { SELECTOR_DATA, AR_USER_DATA, UINT32_MAX, 0 };
 
@@ -119,7 +122,7 @@ static void user_mode(void)
 
 void tier0_start(void)
 {
-	static struct engine_config config = { .processors = 1, .options = "icount" };
+	static struct engine_config config = { .processors = 1, .options = "icount,precise-flags" };
 	static struct engine_host host = { .eoi = eoi, .extint_acknowledge = extint_acknowledge, .died = died };
 	struct error e = { 0 };
 	struct processor_state p;
@@ -139,6 +142,11 @@ void tier0_start(void)
 		exit(1);
 	}
 	cpu = ((struct soft_engine *)g)->cpu[0];
+	translating = getenv("NESTOR_TRANSLATED") != NULL;
+	if (translating && translator_create(cpu, &e)) {
+		fprintf(stderr, "%s\n", e.text);
+		exit(1);
+	}
 	tables_build();
 	processor_state_reset(&p);
 	p.cr0 = CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_PG;
@@ -230,6 +238,20 @@ static void state_store(struct native_state *s, unsigned parts)
 	memcpy(s->fx + offsetof(struct fxsave_image, st), cpu->fpu->image.st, sizeof cpu->fpu->image.st);
 }
 
+/* One instruction; translated when it has a translation and that is asked for. */
+static void step(void)
+{
+	if (translating && cpu_step_translated(cpu))
+		translations++;
+	else
+		cpu_step(cpu);
+}
+
+unsigned long tier0_translations(void)
+{
+	return translations;
+}
+
 struct native_result tier0_run(const uint8_t *insn, unsigned length, unsigned parts,
 			       struct native_state *state)
 {
@@ -238,7 +260,7 @@ struct native_result tier0_run(const uint8_t *insn, unsigned length, unsigned pa
 
 	memory_write(memory, NATIVE_INSN, insn, length);
 	state_load(state, parts);
-	cpu_step(cpu);
+	step();
 	state_store(state, parts);
 	if (cpu->cpl == 0)
 		r = exception_taken(state, &cs, &ss);

@@ -18,6 +18,9 @@ uint8_t *tier0_scratch(void);
 void tier0_protect(unsigned page, int protection);	/* PROT_*, as native_protect */
 struct native_result tier0_run(const uint8_t *insn, unsigned length, unsigned parts,
 			       struct native_state *state);
+/* With NESTOR_TRANSLATED in the environment each instruction that has a
+ * translation runs as one: how many did. */
+unsigned long tier0_translations(void);
 
 /* The same in 16- and 32-bit mode, with the LDT of native_legacy.h; after
  * native_run_legacy, whose landings it copies. */

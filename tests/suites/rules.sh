@@ -75,6 +75,11 @@ all_rules_as_guests() {
 
 nestor=$NESTOR
 all_rules "" --engine-options icount
+# Every block translated, and the translator against the interpreter.
+all_rules -translated --engine-options eager
+for chapter in gates64 paging64 debug64 system64; do
+	rules "$chapter-lockstep" "$chapter" --engine-options eager,lockstep
+done
 all_rules -host-clock
 two_processors ""
 all_rules_as_guests ""
@@ -91,5 +96,6 @@ is "VT-x hidden: no rule finds it" \
 ninja -C "$ASAN" src/nestor || exit 1
 nestor=$ASAN/src/nestor
 all_rules -sanitized --engine-options icount
+all_rules -translated-sanitized --engine-options eager
 all_rules_as_guests -sanitized
 two_processors -sanitized
