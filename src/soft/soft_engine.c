@@ -75,6 +75,14 @@ static int soft_probe(const struct engine_config *config, struct error *e)
 		return error_set(e, STATUS_USAGE,
 			"icount needs one processor, because time is what that one has executed; --processors is %u.",
 			config->processors);
+	if ((o.eager || o.lockstep) && (o.icount || o.interpret))
+		return error_set(e, STATUS_USAGE,
+			"%s is about translated code, and with %s nothing is translated; leave one of the two out.",
+			o.lockstep ? "lockstep" : "eager", o.icount ? "icount" : "interpret");
+	if (o.lockstep && config->processors > 1)
+		return error_set(e, STATUS_USAGE,
+			"lockstep needs one processor, because another one's stores would differ; --processors is %u.",
+			config->processors);
 	if (!__builtin_cpu_supports("bmi2") || !__builtin_cpu_supports("popcnt"))
 		return error_set(e, STATUS_ENGINE,
 			"The soft engine executes BMI2 and POPCNT on the host's processor, which lacks them; an x86-64-v3 processor is needed.");

@@ -216,7 +216,7 @@ static int cache_map(struct translator *t, struct error *e)
 		munmap(write, CACHE_BYTES);
 	if (exec != MAP_FAILED)
 		munmap(exec, CACHE_BYTES);
-	return error_set(e, STATUS_ENGINE, "no executable memory for translated code (%d MiB from a memfd): %s",
+	return error_set(e, STATUS_ENGINE, "The host gives no executable memory for translated code (%d MiB of a memfd: %s); allow it, or use --engine-options interpret.",
 			 CACHE_BYTES >> 20, strerror(why));
 }
 
