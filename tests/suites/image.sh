@@ -51,8 +51,8 @@ interrupt() {
 	sleep 1
 	keys '\003' "$2"
 }
-# assigned: what lab has of the host's memory, in MiB
-assigned() { nestor '(Get-VM lab).MemoryAssigned / 1MB'; }
+# assigned: what lab has of the host's memory, in whole MiB
+assigned() { echo $(($(nestor '(Get-VM lab).MemoryAssigned') / 1048576)); }
 l1='[lab]: PS nestor> ' l2='[inner]: PS nestor> '
 type_l1() { keys "$1\r" "$l1"; }
 type_l2() { keys "$1\r" "$l2"; }
@@ -89,7 +89,7 @@ type_l1 'new-vmswitch -name VmNAT -SwitchType Internal'
 type_l1 'New-NetNat –Name LocalNAT –InternalIPInterfaceAddressPrefix “192.168.100.0/24”'
 type_l1 'get-netadapter "vEthernet (VmNat)" | New-NetIPAddress -IPAddress 192.168.100.1 -AddressFamily IPv4 -PrefixLength 24'
 matches "the page's lines are typed" "*IPAddress * : 192.168.100.1*" "$shown"
-tries=20
+tries=40
 while [ "$(assigned)" -gt 320 ] && [ $tries -gt 0 ]; do
 	tries=$((tries - 1))
 	sleep 1
