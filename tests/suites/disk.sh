@@ -1,5 +1,5 @@
 # what: VHDX, VHD, qcow2 and raw disks of a Debian guest on the soft engine, from inside and from outside
-# budget: 38
+# budget: 50
 # in: default
 . "$(dirname "$0")/../lib.sh"
 

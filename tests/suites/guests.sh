@@ -1,5 +1,5 @@
 # what: Debian's kernel on the soft engine, with 1 and 2 processors
-# budget: 70
+# budget: 35
 # in: default
 . "$(dirname "$0")/../lib.sh"
 

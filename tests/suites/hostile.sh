@@ -1,5 +1,5 @@
 # what: guests that misbehave in every way, by seeds, on the plain and the sanitized build
-# budget: 210
+# budget: 200
 # in: default
 . "$(dirname "$0")/../lib.sh"
 

@@ -1,5 +1,5 @@
 # what: the manager end to end: both editions' commands typed at L0, L1 and L2, and what the guests see
-# budget: 150
+# budget: 130
 # in: default
 # The scenarios are scripts in tests/page; two L1s run at once, and all share them.
 . "$(dirname "$0")/../lib.sh"

@@ -1,5 +1,5 @@
 # what: a VM's memory with a real hypervisor inside: resized, dynamic, frozen, released; the guest, the host and the cmdlets agree
-# budget: 55
+# budget: 90
 # in: default
 . "$(dirname "$0")/../memory.sh"
 

@@ -1,5 +1,5 @@
 # what: KVM in L1 on our VT-x, Debian's kernel as L2 with 1 and 2 processors
-# budget: 100
+# budget: 65
 # in: default
 . "$(dirname "$0")/../lib.sh"
 

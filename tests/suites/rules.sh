@@ -1,5 +1,5 @@
 # what: privileged rules of the manual, one small check each, by guests of our own
-# budget: 120
+# budget: 110
 # in: default
 . "$(dirname "$0")/../lib.sh"
 
