@@ -23,6 +23,17 @@ matches() {
 	esac
 }
 
+# until_true SECONDS COMMAND...: does it come true?
+until_true() {
+	tries=$(($1 * 5))
+	shift
+	while ! "$@"; do
+		tries=$((tries - 1))
+		[ $tries -gt 0 ] || return 1
+		sleep 0.2
+	done
+}
+
 # boot NAME SECONDS nestor's arguments...: a run with the guests' consoles in
 # $OUT/NAME.log; its exit status is in $status (124: ended after SECONDS).
 boot() {

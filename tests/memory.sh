@@ -17,16 +17,6 @@ trap 'exit 1' TERM INT
 mib=1048576
 # Host memory of the worker in MiB.
 resident() { awk '/^VmRSS/ { print int($2 / 1024) }' "/proc/$worker/status"; }
-# until_true SECONDS COMMAND...
-until_true() {
-	tries=$(($1 * 4))
-	shift
-	while ! "$@"; do
-		tries=$((tries - 1))
-		[ $tries -gt 0 ] || return 1
-		sleep 0.25
-	done
-}
 said() { grep -q "\[L1\] $1:" "$log"; }
 # ask TAG COMMAND...: total=, available= and free= of the guest's answer, in MiB.
 ask() {

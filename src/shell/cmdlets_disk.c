@@ -33,6 +33,19 @@ static const struct parameter get_vhd[] = {
 	  .help = "Name the disk file, or the block device, with -Path." },
 };
 
+/* Of Add- and Set-: how a disk's transfers are treated. */
+#define TRANSFER_PARAMETERS \
+	{ "AllowUnverifiedPaths", NULL, SWITCH, ALL_SETS, .fate = HARMLESS, \
+	  .help = "Accepted; no cluster checks paths." }, \
+	{ "MaximumIOPS", NULL, UINT64, ALL_SETS, .fate = REFUSED, .help = "Disk transfers are not limited." }, \
+	{ "MinimumIOPS", NULL, UINT64, ALL_SETS, .fate = REFUSED, .help = "Disk transfers are not limited." }, \
+	{ "QoSPolicyID", NULL, STRING, ALL_SETS, .fate = REFUSED, .help = "Disk transfers are not limited." }, \
+	{ "QoSPolicy", NULL, OBJECT, ALL_SETS, .fate = REFUSED, .values = "CimInstance", \
+	  .help = "Disk transfers are not limited." }, \
+	{ "OverrideCacheAttributes", NULL, ENUM, ALL_SETS, .fate = HARMLESS, \
+	  .values = "Default,WriteCacheEnabled,WriteCacheAndFUAEnabled,WriteCacheDisabled", \
+	  .help = "Accepted; the guest's flushes are always heeded." },
+
 static const struct parameter add_vm_hard_disk_drive[] = {
 	VM_NAMES("VMName", NULL),
 	{ "ControllerType", NULL, ENUM, ALL_SETS, .position = AT(1), .values = "IDE,SCSI",
@@ -47,16 +60,7 @@ static const struct parameter add_vm_hard_disk_drive[] = {
 	  .help = "Resource pools are not there; every machine draws on the host." },
 	{ "SupportPersistentReservations", "ShareVirtualDisk", SWITCH, ALL_SETS, .fate = REFUSED,
 	  .help = "Disks are not shared between machines." },
-	{ "AllowUnverifiedPaths", NULL, SWITCH, ALL_SETS, .fate = HARMLESS,
-	  .help = "Accepted; no cluster checks paths." },
-	{ "MaximumIOPS", NULL, UINT64, ALL_SETS, .fate = REFUSED, .help = "Disk transfers are not limited." },
-	{ "MinimumIOPS", NULL, UINT64, ALL_SETS, .fate = REFUSED, .help = "Disk transfers are not limited." },
-	{ "QoSPolicyID", NULL, STRING, ALL_SETS, .fate = REFUSED, .help = "Disk transfers are not limited." },
-	{ "QoSPolicy", NULL, OBJECT, ALL_SETS, .fate = REFUSED, .values = "CimInstance",
-	  .help = "Disk transfers are not limited." },
-	{ "OverrideCacheAttributes", NULL, ENUM, ALL_SETS, .fate = HARMLESS,
-	  .values = "Default,WriteCacheEnabled,WriteCacheAndFUAEnabled,WriteCacheDisabled",
-	  .help = "Accepted; the guest's flushes are always heeded." },
+	TRANSFER_PARAMETERS
 	VMS(1),
 	{ "VMDriveController", NULL, OBJECT, ALL_SETS, .fate = REFUSED, .values = "VMDriveController",
 	  .help = "Name the place with -ControllerType and -ControllerNumber." },
@@ -92,16 +96,7 @@ static const struct parameter set_vm_hard_disk_drive[] = {
 	  .help = "Resource pools are not there; every machine draws on the host." },
 	{ "SupportPersistentReservations", "ShareVirtualDisk", BOOLEAN, ALL_SETS, .fate = REFUSED,
 	  .help = "Disks are not shared between machines." },
-	{ "AllowUnverifiedPaths", NULL, SWITCH, ALL_SETS, .fate = HARMLESS,
-	  .help = "Accepted; no cluster checks paths." },
-	{ "MaximumIOPS", NULL, UINT64, ALL_SETS, .fate = REFUSED, .help = "Disk transfers are not limited." },
-	{ "MinimumIOPS", NULL, UINT64, ALL_SETS, .fate = REFUSED, .help = "Disk transfers are not limited." },
-	{ "QoSPolicyID", NULL, STRING, ALL_SETS, .fate = REFUSED, .help = "Disk transfers are not limited." },
-	{ "QoSPolicy", NULL, OBJECT, ALL_SETS, .fate = REFUSED, .values = "CimInstance",
-	  .help = "Disk transfers are not limited." },
-	{ "OverrideCacheAttributes", NULL, ENUM, ALL_SETS, .fate = HARMLESS,
-	  .values = "Default,WriteCacheEnabled,WriteCacheAndFUAEnabled,WriteCacheDisabled",
-	  .help = "Accepted; the guest's flushes are always heeded." },
+	TRANSFER_PARAMETERS
 	{ "VMHardDiskDrive", NULL, LIST | OBJECT, IN(1), .position = AT(0), .pipeline = BY_VALUE,
 	  .mandatory = true, .values = "HardDiskDrive",
 	  .help = "Hard disk drives, as Get-VMHardDiskDrive gives them." },

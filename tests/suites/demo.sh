@@ -22,18 +22,9 @@ printf ': open demo exec %s\n' "$top/demo" >"$OUT/script.txt"
 "$IMAGES/typist" --log "$OUT/interrupted.log" "$OUT/script.txt" >/dev/null 2>&1 &
 typist=$!
 trap 'kill $typist 2>/dev/null' EXIT
-tries=500
-while [ $tries -gt 0 ] && ! grep -qs 'Connect-VMConsole inner' "$OUT/interrupted.log"; do
-	tries=$((tries - 1))
-	sleep 0.2
-done
-check "it comes as far as L2" [ $tries -gt 0 ]
+check "it comes as far as L2" until_true 100 grep -qs 'Connect-VMConsole inner' "$OUT/interrupted.log"
 demo=$(ps -o pid= --ppid $typist | tr -d ' ')
 check "Ctrl-C" kill -s INT -- -$demo
-tries=150
-while [ $tries -gt 0 ] && kill -0 $demo 2>/dev/null && ! grep -q "^$demo (sh) Z" /proc/$demo/stat; do
-	tries=$((tries - 1))
-	sleep 0.2
-done
-check "ends it" [ $tries -gt 0 ]
+demo_ended() { ! kill -0 $demo 2>/dev/null || grep -q "^$demo (sh) Z" /proc/$demo/stat; }
+check "ends it" until_true 30 demo_ended
 is "and leaves nothing behind" "$before" "$(left)"

@@ -15,16 +15,6 @@ leave() {
 trap leave EXIT
 trap 'exit 1' TERM INT
 
-# until_true SECONDS COMMAND...
-until_true() {
-	tries=$(($1 * 5))
-	shift
-	while ! "$@"; do
-		tries=$((tries - 1))
-		[ $tries -gt 0 ] || return 1
-		sleep 0.2
-	done
-}
 said() { grep -q "\[L1\] $1: " "$log"; }
 # ask TAG COMMAND...: the guest's answer.
 ask() {

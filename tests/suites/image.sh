@@ -27,14 +27,10 @@ open_console() {
 }
 # prompts PROMPT: how often it has come
 prompts() { grep -aoF "$1" "$log" | wc -l; }
+came_or_gone() { [ "$(prompts "$1")" -ge "$2" ] || ! kill -0 $console 2>/dev/null; }
 # prompted PROMPT N SECONDS: it comes the Nth time
 prompted() {
-	tries=$(($3 * 5))
-	while [ "$(prompts "$1")" -lt "$2" ]; do
-		[ $tries -gt 0 ] && kill -0 $console 2>/dev/null || return 1
-		tries=$((tries - 1))
-		sleep 0.2
-	done
+	until_true "$3" came_or_gone "$1" "$2" && [ "$(prompts "$1")" -ge "$2" ]
 }
 # keys KEYS PROMPT: they are typed, and the prompt comes once more; what came
 # meanwhile is in $shown.
@@ -89,12 +85,8 @@ type_l1 'new-vmswitch -name VmNAT -SwitchType Internal'
 type_l1 'New-NetNat –Name LocalNAT –InternalIPInterfaceAddressPrefix “192.168.100.0/24”'
 type_l1 'get-netadapter "vEthernet (VmNat)" | New-NetIPAddress -IPAddress 192.168.100.1 -AddressFamily IPv4 -PrefixLength 24'
 matches "the page's lines are typed" "*IPAddress * : 192.168.100.1*" "$shown"
-tries=40
-while [ "$(assigned)" -gt 320 ] && [ $tries -gt 0 ]; do
-	tries=$((tries - 1))
-	sleep 1
-done
-check "an idle L1 has given memory back" [ "$(assigned)" -le 320 ]
+gave_back() { [ "$(assigned)" -le 320 ]; }
+check "an idle L1 has given memory back" until_true 20 gave_back
 type_l1 'Connect-VMNetworkAdapter inner -SwitchName VmNAT; Start-VM inner'
 matches "a VM in L1 boots the image, too" "*inner has no disk and no kernel of its own: it boots the Debian image*" "$shown"
 check "the memory that it needs came back" [ "$(assigned)" -ge 512 ]

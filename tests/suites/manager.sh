@@ -22,17 +22,6 @@ clean_up() {
 }
 trap clean_up EXIT
 trap 'exit 1' TERM INT HUP PIPE
-# until SECONDS COMMAND...: does it come true?
-until_true() {
-	tries=$(($1 * 5))
-	shift
-	while [ $tries -gt 0 ]; do
-		"$@" && return 0
-		tries=$((tries - 1))
-		sleep 0.2
-	done
-	return 1
-}
 # typed SCRIPT: its cases
 typed() {
 	timeout 120 "$IMAGES/typist" --tests --pages "$pages" --log "$OUT/$(basename "$1" .txt).log" \

@@ -16,17 +16,6 @@ trap 'exit 1' TERM INT HUP PIPE
 
 port=$((20000 + $$ % 20000))	# of this run's own, on the loopback
 
-# until SECONDS COMMAND...: does it come true?
-until_true() {
-	tries=$(($1 * 5))
-	shift
-	while [ $tries -gt 0 ]; do
-		"$@" && return 0
-		tries=$((tries - 1))
-		sleep 0.2
-	done
-	return 1
-}
 # says NAME TEXT: has the guest said it?
 says() { grep -q "\[$1\] $2" "$OUT/$1.log"; }
 # guest NAME WORDS nestor's arguments...: in the background; its pid is in $!

@@ -9,11 +9,7 @@ export NESTOR NESTOR_STORE="$run/store" NESTOR_RUNTIME="$run/run" NESTOR_IDLE_SE
 export NESTOR_ENGINE=soft NESTOR_IMAGES="$IMAGES"
 clean_up() {
 	timeout 20 "$NESTOR" 'Get-VM | Stop-VM -TurnOff -Force; Get-NetNat | Remove-NetNat -Confirm:$false; Get-VMSwitch Lab | Remove-VMSwitch -Force' >/dev/null 2>&1
-	tries=50
-	while [ -e "$run/run/service" ] && [ $tries -gt 0 ]; do
-		tries=$((tries - 1))
-		sleep 0.2
-	done
+	until_true 10 [ ! -e "$run/run/service" ]
 	rm -rf "$run"
 }
 trap clean_up EXIT
