@@ -106,8 +106,9 @@ void balance_share(struct balance_vm *vms, unsigned count, int64_t free_bytes)
 		struct balance_vm *vm = order[i];
 		int64_t goal = goal_of(vm), change = goal - vm->wanted;
 		if (vm->stuck && vm->assigned < vm->wanted && !vm->hypervisor) {
-			free_bytes += vm->wanted - vm->assigned;
-			vm->target = vm->assigned;
+			int64_t back = at_least(vm->target - vm->assigned, 0);
+			free_bytes += back;
+			vm->target -= back;
 			continue;
 		}
 		if (!moves(vm) || (llabs(change) < vm->wanted / CALM_PART && goal != vm->minimum &&
@@ -115,13 +116,14 @@ void balance_share(struct balance_vm *vms, unsigned count, int64_t free_bytes)
 			continue;
 		if (change > 0) {
 			int64_t given = at_most(change, at_least(free_bytes, 0)) / MEMORY_STEP * MEMORY_STEP;
-			vm->target = vm->wanted + given;
+			vm->target += given;	/* what it lends stays lent */
 			free_bytes -= given;
 			/* It comes when the others have given it: later rounds. */
 			if (given < change)
 				borrow(order, i + 1, count, change - given);
 		} else if (vm->target > goal) {
-			vm->target = at_least(goal, vm->wanted - at_least(vm->wanted / SHRINK_PART, MEMORY_STEP));
+			int64_t least = vm->wanted - at_least(vm->wanted / SHRINK_PART, MEMORY_STEP);
+			vm->target = at_most(vm->target, at_least(goal, least));
 		}
 	}
 	if (free_bytes < 0)

@@ -235,6 +235,16 @@ static void lower_ones_lend_their_buffers(void **state)
 	assert_string_equal(balance_status(&v[1]), "Warning");
 }
 
+/* One that wants more itself lends all the same. */
+static void a_lender_that_is_short_itself_lends(void **state)
+{
+	struct balance_vm v[2] = { vm(900, 780), vm(670, 580) };
+	v[1].priority = 80;
+	settle(v, 2, 1570 * MB);
+	assert_int_equal(v[1].target, 696 * MB);
+	assert_int_equal(v[0].target, 1570 * MB - 696 * MB);
+}
+
 static void a_host_that_is_short_takes_buffers_back(void **state)
 {
 	struct balance_vm v[2] = { vm(1200, 1000), vm(1200, 1000) };
@@ -291,6 +301,7 @@ int main(void)
 		cmocka_unit_test(below_startup_it_returns_there_first),
 		cmocka_unit_test(the_higher_priority_comes_first),
 		cmocka_unit_test(lower_ones_lend_their_buffers),
+		cmocka_unit_test(a_lender_that_is_short_itself_lends),
 		cmocka_unit_test(a_host_that_is_short_takes_buffers_back),
 		cmocka_unit_test(whatever_the_numbers),
 	};

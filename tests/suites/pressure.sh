@@ -17,6 +17,7 @@ others() { echo $(($(nestor "(Get-VM $1).MemoryAssigned") / mib)); }
 low_vm() {
 	start
 	ask alone fill 650
+	until_true 20 demand_above 700
 	check "low: alone it has its demand and the buffer" until_true 40 status_is OK
 	alone=$(assigned)
 	check "low: that is more than its share ($alone MiB)" [ "$alone" -gt 850 ]
@@ -37,6 +38,7 @@ high_vm() {
 	start
 	once low-full
 	ask full fill 480
+	until_true 20 demand_above 500
 	check "high: it has its demand and the buffer" until_true 60 status_is OK
 	check "high: more than Startup" assigned_above 600
 	reached high-full
