@@ -8,7 +8,10 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
+
+enum { SMALL_DISK_SKIPPED = 77 };
 
 static inline bool small_disk_note(const char *file, const char *text)
 {
@@ -32,6 +35,21 @@ static inline bool small_disk(const char *folder)
 			  small_disk_note("/proc/self/gid_map", groups))) &&
 		!mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) && !mkdir(folder, 0700) &&
 		!mount("tmpfs", folder, "tmpfs", 0, "size=4m");
+}
+
+/* A test in a process of its own: 0 when all was right, SMALL_DISK_SKIPPED where
+ * small_disk() may not. */
+static inline void small_disk_test(int (*test)(void))
+{
+	int status;
+	pid_t child = fork();
+	if (!child)
+		_exit(test());
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	if (WEXITSTATUS(status) == SMALL_DISK_SKIPPED)
+		skip();
+	assert_int_equal(WEXITSTATUS(status), 0);
 }
 
 #endif

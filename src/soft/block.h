@@ -69,4 +69,14 @@ bool decode_whole(const uint8_t *bytes, unsigned n, enum code_mode mode, struct 
  * they end too early (out->len = 0). */
 bool decode_insn(const uint8_t *bytes, unsigned n, enum code_mode mode, struct insn *out);
 
+/* The interpreter does one instruction; it may not return (exception.c). */
+static inline void insn_execute(struct cpu *cpu, const struct insn *i)
+{
+	uint64_t rip = cpu->r[REG_RIP];
+	cpu->start_rip = rip;
+	cpu->current = i;
+	cpu->r[REG_RIP] = rip + i->len;
+	i->fn(cpu, i);
+}
+
 #endif

@@ -250,15 +250,6 @@ static void account(struct cpu *cpu)
 	cpu->block = NULL;
 }
 
-static void execute(struct cpu *cpu, const struct insn *i)
-{
-	uint64_t rip = cpu->r[REG_RIP];
-	cpu->start_rip = rip;
-	cpu->current = i;
-	cpu->r[REG_RIP] = rip + i->len;
-	i->fn(cpu, i);
-}
-
 static void breakpoints_check(struct cpu *cpu)
 {
 	uint64_t bits = 0, linear = cpu->r[REG_RIP] + cpu->seg[SEG_CS].base;
@@ -283,7 +274,7 @@ static void single(struct cpu *cpu)
 	/* RF lasts for one instruction; a fault of it sets it anew. */
 	cpu->sysflags &= ~(uint32_t)FLAG_RF;
 	cpu->block = b;
-	execute(cpu, i);
+	insn_execute(cpu, i);
 	cpu->block = NULL;
 	cpu->instructions++;
 	if (cpu->mode != MODE_64)
@@ -306,7 +297,7 @@ static void block_run(struct cpu *cpu, struct block *b)
 	const struct insn *i = b->insn, *end = i + b->count;
 	cpu->block = b;
 	do
-		execute(cpu, i);
+		insn_execute(cpu, i);
 	while (++i != end);
 	cpu->instructions += b->count;
 	cpu->block = NULL;

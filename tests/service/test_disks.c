@@ -1,7 +1,7 @@
 /* New-VHD, Get-VHD and VMHardDiskDrive, with real workers and qemu-nbds. */
 #include "base/bits.h"
-#include "../small_disk.h"
 #include "cmdlet_test.h"
+#include "../small_disk.h"
 #include "service/machine.h"
 #include "service/paths.h"
 #include "service/store.h"
@@ -16,7 +16,6 @@
 enum {
 	MULTIBOOT_MAGIC = 0x1badb002, MULTIBOOT_ADDRESSES = 1 << 16, KERNEL_AT = 0x200000,
 	WAIT_STEP_US = 20000, WAIT_STEPS = 500,
-	SKIPPED = 77,
 };
 
 static char folder[] = "/tmp/test_disks.XXXXXX";
@@ -423,7 +422,7 @@ static bool has_no_room(const char *name, const char *how)
 static int on_a_full_disk(void)
 {
 	if (!small_disk("small"))
-		return SKIPPED;
+		return SMALL_DISK_SKIPPED;
 	static const char *const names[] = { "a.img", "a.vhd", "a.vhdx" };
 	for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
 		if (!has_no_room(names[i], ",'Fixed':true") || system("test -z \"$(ls small)\""))
@@ -436,15 +435,7 @@ static int on_a_full_disk(void)
 
 static void a_full_disk(void **state)
 {
-	int status;
-	pid_t child = fork();
-	if (!child)
-		_exit(on_a_full_disk());
-	assert_int_equal(waitpid(child, &status, 0), child);
-	assert_true(WIFEXITED(status));
-	if (WEXITSTATUS(status) == SKIPPED)
-		skip();
-	assert_int_equal(WEXITSTATUS(status), 0);
+	small_disk_test(on_a_full_disk);
 }
 
 #define DISKS(test) cmocka_unit_test_setup_teardown(test, begin, end)

@@ -22,7 +22,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { SIZE = 16 << 20, CHUNK = 64 << 10, WAIT_MS = 10000, SKIPPED = 77 };
+enum { SIZE = 16 << 20, CHUNK = 64 << 10, WAIT_MS = 10000 };
 
 struct fixture {
 	char directory[64];
@@ -400,7 +400,7 @@ static int on_a_full_disk(void)
 	static uint8_t bytes[CHUNK], in[CHUNK];
 	struct error e = { 0 };
 	if (!small_disk("small"))
-		return SKIPPED;
+		return SMALL_DISK_SKIPPED;
 	if (system("qemu-img create -q -f qcow2 small/a.qcow2 16M"))
 		return 1;
 	struct disk *d = disk_open(path("small/a.qcow2"), false, &e);
@@ -421,15 +421,7 @@ static int on_a_full_disk(void)
 
 static void test_full_disk(void **state)
 {
-	int status;
-	pid_t child = fork();
-	if (!child)
-		_exit(on_a_full_disk());
-	assert_int_equal(waitpid(child, &status, 0), child);
-	assert_true(WIFEXITED(status));
-	if (WEXITSTATUS(status) == SKIPPED)
-		skip();
-	assert_int_equal(WEXITSTATUS(status), 0);
+	small_disk_test(on_a_full_disk);
 }
 
 static void test_refusals(void **state)

@@ -32,13 +32,8 @@ static void put_back(struct cpu *cpu, const struct snapshot *s)
 static void replay(struct cpu *cpu, struct block *b, uint64_t count)
 {
 	cpu->block = b;
-	for (uint64_t n = 0; n < count; n++) {
-		const struct insn *i = &b->insn[n];
-		cpu->start_rip = cpu->r[REG_RIP];
-		cpu->current = i;
-		cpu->r[REG_RIP] += i->len;
-		i->fn(cpu, i);
-	}
+	for (uint64_t n = 0; n < count; n++)
+		insn_execute(cpu, &b->insn[n]);
 	cpu->block = NULL;
 }
 

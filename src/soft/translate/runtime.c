@@ -324,13 +324,8 @@ static bool interpret(struct cpu *cpu, struct block *b, uint32_t what)
 	cpu->native.flags_dead = dead & ASK_OF ? (dead & ~(uint32_t)ASK_OF) | FLAG_OF : dead;
 	cpu->r[REG_RIP] = cpu->native.page + b->insn[k].at;
 	cpu->block = b;
-	for (; k < end; k++) {
-		const struct insn *i = &b->insn[k];
-		cpu->start_rip = cpu->r[REG_RIP];
-		cpu->current = i;
-		cpu->r[REG_RIP] += i->len;
-		i->fn(cpu, i);
-	}
+	for (; k < end; k++)
+		insn_execute(cpu, &b->insn[k]);
 	cpu->block = NULL;
 	if (n && k < b->count && !b->abandoned && !(atomic_load_explicit(&cpu->events, memory_order_relaxed) |
 						   cpu->inhibit | cpu->step | cpu->activity))
